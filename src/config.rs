@@ -1,0 +1,95 @@
+//! Every constant that shapes the allocator, with its unit and its reason.
+//!
+//! # Role        numbers only; nothing here has behaviour
+//! # Not here    size classes (see `size_class`), what a user may set (see `options`)
+//!
+//! Under loom the structures shrink, so that the rare branch becomes the common one.
+
+/// log2 of a granule in bytes: 64 KiB, the largest base page of any supported OS.
+pub(crate) const GRANULE_SHIFT: u32 = 16;
+/// Bytes of a granule, the unit of address space.
+pub(crate) const GRANULE_BYTES: usize = 1 << GRANULE_SHIFT;
+
+/// Granules of a chunk: as many as an `AtomicU64` has bits.
+pub(crate) const CHUNK_GRANULES: usize = 64;
+/// Bytes of a chunk, the unit of commitment: 4 MiB.
+pub(crate) const CHUNK_BYTES: usize = CHUNK_GRANULES * GRANULE_BYTES;
+
+/// Chunks of a chunk group: as many as a summary word has bits.
+#[cfg(not(loom))]
+pub(crate) const GROUP_CHUNKS: usize = 64;
+/// Chunks of a chunk group in a model.
+#[cfg(loom)]
+pub(crate) const GROUP_CHUNKS: usize = 2;
+
+/// Address space of the first region, in bytes: 1 TiB where pointers have 64 bits, so that one region is
+/// enough for any machine; 512 MiB where they have 32.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 40;
+/// Address space of the first region, in bytes.
+#[cfg(not(target_pointer_width = "64"))]
+pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 29;
+
+/// Where the preferred region does not fit, a region takes 1/4 of the largest that does: the program's
+/// stacks and libraries need address space too.
+pub(crate) const REGION_SCARCE_SHARE: usize = 4;
+
+/// Regions a heap can have. Only scarce address space ever needs a second one.
+pub(crate) const REGIONS_MAX: usize = 64;
+
+/// Bits of a granule's number inside its region, in a `SlabId`.
+pub(crate) const GRANULE_INDEX_BITS: u32 = 24;
+
+/// Bytes of the largest size class. Larger blocks are spans.
+pub(crate) const SMALL_BYTES_MAX: usize = 32 << 10;
+
+/// Largest alignment served, in bytes: 1 GiB.
+pub(crate) const ALIGN_MAX: usize = 1 << 30;
+
+/// Slots of a magazine, the sentinel included: 1 KiB of pointers on 64-bit.
+pub(crate) const MAGAZINE_SLOTS: usize = 128;
+/// Bytes of blocks that one magazine holds at most: measured, 64 KiB is enough to hide the depot.
+pub(crate) const MAGAZINE_BYTES_MAX: usize = 64 << 10;
+/// Blocks a magazine holds when its class is first used (slow start: a thread that allocates little holds little).
+pub(crate) const MAGAZINE_BLOCKS_FIRST: usize = 8;
+/// Bytes of blocks a magazine holds at most when its class is first used; at least one block.
+pub(crate) const MAGAZINE_BYTES_FIRST: usize = 2 << 10;
+/// Full magazines behind the loaded one, per class. 3 to 7 help bursts by a tenth; 3 keep the record in a page.
+pub(crate) const STASH_MAX: usize = 3;
+
+/// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot.
+pub(crate) const OWNER_LIST_MAX: u8 = 2;
+
+/// Threads that can have a cache at the same time; those beyond are served by the depot directly.
+#[cfg(not(loom))]
+pub(crate) const RECORDS_MAX: usize = 1 << 16;
+/// Threads that can have a cache in a model.
+#[cfg(loom)]
+pub(crate) const RECORDS_MAX: usize = 64;
+/// Address space for magazines, in bytes, where it is plentiful.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 32;
+/// Address space for magazines, in bytes.
+#[cfg(not(target_pointer_width = "64"))]
+pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 23;
+/// Smallest metadata range worth having, in bytes: 256 threads' records.
+pub(crate) const RANGE_BYTES_MIN: usize = 1 << 20;
+/// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
+pub(crate) const RANGE_COMMIT_STEP: usize = 256 << 10;
+
+/// Default of `Options::dirty_bytes_max`, in bytes.
+pub(crate) const DIRTY_BYTES_MAX: usize = 64 << 20;
+/// Default of `Options::cache_bytes_max`, in bytes a thread.
+pub(crate) const CACHE_BYTES_MAX: usize = 1 << 20;
+
+/// A large block of at least this many bytes moves by remapping its pages: below, copying is as fast.
+pub(crate) const RELOCATE_BYTES_MIN: usize = 4 << 20;
+
+const _: () = assert!(GRANULE_BYTES >= 64 << 10, "never smaller than any OS page");
+const _: () = assert!(CHUNK_GRANULES == u64::BITS as usize);
+const _: () = assert!(GROUP_CHUNKS <= u64::BITS as usize);
+const _: () = assert!(REGION_BYTES_PREFERRED >> GRANULE_SHIFT <= 1 << GRANULE_INDEX_BITS);
+const _: () = assert!(REGIONS_MAX < 1 << (32 - GRANULE_INDEX_BITS), "a SlabId keeps one value for none");
+const _: () = assert!(MAGAZINE_SLOTS.is_power_of_two());
+const _: () = assert!(MAGAZINE_BLOCKS_FIRST < MAGAZINE_SLOTS);
+const _: () = assert!(RECORDS_MAX.is_multiple_of(64));

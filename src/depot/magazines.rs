@@ -1,0 +1,126 @@
+//! Magazines: aligned arrays of pointers to free blocks, and the pool of those that no thread uses.
+//!
+//! # Role        memory for thread caches
+//! # Invariants  I1: a magazine belongs to the thread that took it from the pool, until it gives it back.
+//! # Layout      slots fill upwards to the end of the array, which is aligned to its size: "full" is a look at the
+//!               address of the next slot. The slot before the first one holds null: "empty" is a look at a slot.
+
+use crate::config::{MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
+use crate::depot::os::Os;
+use crate::depot::spare::SpareStack;
+use crate::meta::Range;
+use crate::sync::AtomicU32;
+use crate::sys::Pages;
+use core::cell::UnsafeCell;
+use core::ptr::NonNull;
+
+/// A slot: a free block, or null.
+pub type Slot = *mut u8;
+
+/// An array of slots. On 64-bit 1 KiB.
+#[repr(C)]
+#[cfg_attr(target_pointer_width = "64", repr(align(1024)))]
+#[cfg_attr(target_pointer_width = "32", repr(align(512)))]
+pub struct Magazine(UnsafeCell<[Slot; MAGAZINE_SLOTS]>);
+
+/// Bytes of a magazine, and its alignment.
+pub const MAGAZINE_BYTES: usize = size_of::<Magazine>();
+
+const _: () = assert!(align_of::<Magazine>() == MAGAZINE_BYTES);
+
+// SAFETY: shared as raw memory only; I1 says who touches it.
+unsafe impl Sync for Magazine {}
+
+impl Magazine {
+    /// All null: as a static, empty to malloc and full to free.
+    pub const fn new() -> Self {
+        Self(UnsafeCell::new([core::ptr::null_mut(); MAGAZINE_SLOTS]))
+    }
+
+    /// The first slot.
+    #[inline(always)]
+    pub const fn slots(magazine: *const Self) -> *mut Slot {
+        magazine.cast::<Slot>().cast_mut()
+    }
+}
+
+impl Default for Magazine {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// All magazines, and which of them are spare.
+pub struct MagazinePool {
+    spare: SpareStack,
+    magazines: Range<Magazine>,
+    links: Range<AtomicU32>,
+}
+
+impl MagazinePool {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self {
+            spare: SpareStack::new(),
+            magazines: Range::new(MAGAZINE_RANGE_BYTES),
+            links: Range::new(MAGAZINE_RANGE_BYTES / MAGAZINE_BYTES * size_of::<AtomicU32>()),
+        }
+    }
+
+    fn link(&self, number: u32) -> &AtomicU32 {
+        // SAFETY: a magazine's link was made before the magazine.
+        let link = unsafe { self.links.get(number as usize) };
+        // SAFETY: committed, and atomics.
+        unsafe { link.as_ref() }
+    }
+
+    /// A magazine for the caller alone, with whatever its slots held.
+    pub fn take<P: Pages>(&self, os: &Os<P>) -> Option<NonNull<Magazine>> {
+        let number = match self.spare.pop(|number| self.link(number)) {
+            Some(number) => number as usize,
+            None => {
+                // Links are grown until there is one for each magazine; one too many is never used.
+                let number = self.magazines.grow(os)?;
+                while self.links.len() <= number {
+                    // Without a link the magazine is lost to the pool: a kilobyte, when memory is at its end.
+                    self.links.grow(os)?;
+                }
+                number
+            }
+        };
+        // SAFETY: it exists: it was popped, or grown just now.
+        Some(unsafe { self.magazines.get(number) })
+    }
+
+    /// Gives a magazine back.
+    ///
+    /// # Safety
+    /// It came from `take`, and the caller does not use it any more.
+    pub unsafe fn give(&self, magazine: NonNull<Magazine>) {
+        self.spare.push(self.magazines.index_of(magazine) as u32, |number| self.link(number));
+    }
+
+    /// Bytes of address space, and bytes committed.
+    pub fn extent(&self) -> (usize, usize) {
+        let (magazines, links) = (self.magazines.extent(), self.links.extent());
+        (magazines.0 + links.0, magazines.1 + links.1)
+    }
+
+    /// Gives everything back to the OS.
+    ///
+    /// # Safety
+    /// Nobody uses the pool or any magazine, now or later.
+    pub unsafe fn release<P: Pages>(&self, os: &Os<P>) {
+        self.spare.reset();
+        // SAFETY: the caller's promise.
+        unsafe { self.magazines.release(os) };
+        // SAFETY: the caller's promise.
+        unsafe { self.links.release(os) };
+    }
+}
+
+impl Default for MagazinePool {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,114 @@
+//! The operating system with its calls counted.
+
+use crate::sync::{AtomicU64, AtomicUsize, CachePadded, Ordering};
+use crate::sys::Pages;
+use core::ptr::NonNull;
+
+/// `Pages`, counting.
+#[derive(Debug)]
+pub struct Os<P> {
+    pages: P,
+    counts: CachePadded<Counts>,
+}
+
+#[derive(Debug)]
+struct Counts {
+    calls: AtomicU64,
+    mapped: AtomicUsize,
+}
+
+impl<P: Pages> Os<P> {
+    /// Nothing asked yet.
+    pub const fn new(pages: P) -> Self {
+        let counts = Counts { calls: AtomicU64::new(0), mapped: AtomicUsize::new(0) };
+        Self { pages, counts: CachePadded::new(counts) }
+    }
+
+    /// Calls made so far.
+    pub fn calls(&self) -> u64 {
+        // ordering: Relaxed, a statistic.
+        self.counts.calls.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of address space held now.
+    pub fn mapped(&self) -> usize {
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.load(Ordering::Relaxed)
+    }
+
+    /// The seam itself, for a test's fake.
+    #[cfg(test)]
+    pub fn pages(&self) -> &P {
+        &self.pages
+    }
+
+    fn count(&self) {
+        // ordering: Relaxed, a statistic.
+        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// See `Pages::reserve`.
+    pub fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.count();
+        let start = self.pages.reserve(bytes)?;
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
+        Some(start)
+    }
+
+    /// See `Pages::commit`.
+    ///
+    /// # Safety
+    /// As there.
+    #[must_use]
+    pub unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.commit(start, bytes) }
+    }
+
+    /// See `Pages::purge`.
+    ///
+    /// # Safety
+    /// As there.
+    #[must_use]
+    pub unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.purge(start, bytes) }
+    }
+
+    /// See `Pages::relocate`.
+    ///
+    /// # Safety
+    /// As there.
+    #[must_use]
+    pub unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.relocate(from, to, bytes) }
+    }
+
+    /// See `Pages::renew`.
+    ///
+    /// # Safety
+    /// As there.
+    #[must_use]
+    pub unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.renew(start, bytes) }
+    }
+
+    /// See `Pages::release`.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.release(start, bytes) };
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

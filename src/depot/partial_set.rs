@@ -1,0 +1,130 @@
+//! Partial slabs that no owner holds, by class, lowest address first.
+//!
+//! # Role        a set, not a stack: any thread can take out any member, so a slab whose last block came home leaves
+//!               at once, and nothing is linked, so there is no ABA
+//! # Invariants  I1: a set bit of `slabs` is a queued slab whose holder is this set; whoever clears it is its holder.
+//!               I2: a clear bit of `hint[class]` says that the chunk had no member of the class, and whoever puts
+//!                   one in sets it.
+//! # Ordering    HAND-OVER: `put` (Release) -> `take*` (AcqRel): what the last holder wrote to the descriptor.
+//!               HINT: `take` clears the hint, then looks again; `put` adds the member, then sets the hint. Both are
+//!               read-modify-writes, so whichever is second sees the other's work.
+//! # Progress    `put` and `take_this` are wait-free, `take` is lock-free
+//! # Zeroed memory is an empty set.
+//! # Checked by  loom_tests/partial_set.rs
+
+use crate::config::{CHUNK_GRANULES, GROUP_CHUNKS};
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU64, Ordering};
+use crate::units::ClassIndex;
+
+/// The partial slabs of a chunk group.
+#[derive(Debug)]
+#[repr(C)]
+pub struct PartialSet<const CLASSES: usize> {
+    /// Per chunk: first granules of the members.
+    slabs: [AtomicU64; GROUP_CHUNKS],
+    /// Per class: chunks that may have a member of it.
+    hint: [AtomicU64; CLASSES],
+}
+
+/// A slab's place in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The chunk's number in the group.
+    pub chunk: usize,
+    /// The slab's first granule in the chunk.
+    pub granule: usize,
+}
+
+impl<const CLASSES: usize> Default for PartialSet<CLASSES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<const CLASSES: usize> PartialSet<CLASSES> {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self {
+            slabs: core::array::from_fn(|_| AtomicU64::new(0)),
+            hint: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Puts a slab of `class` in; the caller was its holder.
+    pub fn put(&self, place: Place, class: ClassIndex) {
+        // ordering: Release [HAND-OVER] pairs with AcqRel in `take` and `take_this`.
+        self.slabs[place.chunk].fetch_or(1 << place.granule, Ordering::Release);
+        // ordering: AcqRel [HINT] after the member; pairs with the clearing in `take`.
+        self.hint[class.get()].fetch_or(1 << place.chunk, Ordering::AcqRel);
+    }
+
+    /// Takes the lowest slab of `class`; the caller is its holder then. `class_of` tells a member's class.
+    pub fn take(&self, class: ClassIndex, class_of: impl Fn(Place) -> Option<ClassIndex>) -> Option<Place> {
+        loop {
+            // ordering: Acquire [HINT] a set bit leads to a member that was put before.
+            let hint = self.hint[class.get()].load(Ordering::Acquire);
+            if hint == 0 {
+                return None;
+            }
+            let chunk = hint.trailing_zeros() as usize;
+            if let Some(place) = self.take_in(chunk, class, &class_of) {
+                return Some(place);
+            }
+            // ordering: AcqRel [HINT] before the look below; pairs with the setting in `put`.
+            self.hint[class.get()].fetch_and(!(1 << chunk), Ordering::AcqRel);
+            if bug("hint cleared without a second look") {
+                continue;
+            }
+            if let Some(place) = self.take_in(chunk, class, &class_of) {
+                // ordering: AcqRel [HINT] there may be more where this one was.
+                self.hint[class.get()].fetch_or(1 << chunk, Ordering::AcqRel);
+                return Some(place);
+            }
+        }
+    }
+
+    fn take_in(
+        &self,
+        chunk: usize,
+        class: ClassIndex,
+        class_of: &impl Fn(Place) -> Option<ClassIndex>,
+    ) -> Option<Place> {
+        // ordering: Acquire [HAND-OVER] a member's class was written before it was put.
+        let mut members = self.slabs[chunk].load(Ordering::Acquire);
+        while members != 0 {
+            let place = Place { chunk, granule: members.trailing_zeros() as usize };
+            members &= members - 1;
+            if class_of(place) == Some(class) && self.take_this(place) {
+                // Between the look and the taking, the slab may have been retired and its granule become another
+                // slab. Its class can be trusted only now that it is ours.
+                match class_of(place) {
+                    Some(now) if now == class => return Some(place),
+                    Some(other) => self.put(place, other),
+                    None => {}
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes that slab; `false` where it is not in the set.
+    #[must_use]
+    pub fn take_this(&self, place: Place) -> bool {
+        let bit = 1 << place.granule;
+        if bug("take by load") {
+            // ordering: none that would help.
+            return self.slabs[place.chunk].load(Ordering::Acquire) & bit != 0;
+        }
+        // ordering: AcqRel [HAND-OVER] pairs with Release in `put`.
+        self.slabs[place.chunk].fetch_and(!bit, Ordering::AcqRel) & bit != 0
+    }
+
+    /// Members in `chunk`, at some moment.
+    pub fn members(&self, chunk: usize) -> u64 {
+        // ordering: Acquire, as in `take`.
+        self.slabs[chunk].load(Ordering::Acquire)
+    }
+}
+
+const _: () = assert!(CHUNK_GRANULES <= u64::BITS as usize);

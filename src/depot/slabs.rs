@@ -1,0 +1,95 @@
+//! Slabs of the depot: made from spans, kept while partial, given back when empty.
+//!
+//! # Role        where an owner gets slabs, and where slabs go that no owner wants
+//! # Progress    lock-free
+
+use crate::config::GROUP_CHUNKS;
+use crate::depot::partial_set::Place;
+use crate::depot::spans::{Depot, Span};
+use crate::granule_map::{Region, SlabRef};
+use crate::config::CHUNK_GRANULES;
+use crate::size_class::shape;
+use crate::slab::GranuleUse;
+use crate::sys::Pages;
+use crate::units::{ClassIndex, GranuleIndex};
+
+/// The granule at `place` of group `group`.
+fn granule_at(group: usize, place: Place) -> GranuleIndex {
+    GranuleIndex::new((group * GROUP_CHUNKS + place.chunk) * CHUNK_GRANULES + place.granule)
+}
+
+fn place_of(slab: &SlabRef<'_>) -> Place {
+    Place { chunk: slab.granule.chunk() % GROUP_CHUNKS, granule: slab.granule.in_chunk() }
+}
+
+fn class_at(region: &Region, granule: GranuleIndex) -> Option<ClassIndex> {
+    match region.granule_use(granule) {
+        GranuleUse::Slab(class) => Some(class),
+        GranuleUse::Other | GranuleUse::Large => None,
+    }
+}
+
+impl<P: Pages> Depot<P> {
+    /// The lowest partial slab of `class`; the caller is its holder then.
+    pub fn take_partial(&self, class: ClassIndex) -> Option<SlabRef<'_>> {
+        self.regions.iter().find_map(|region| {
+            (0..region.groups()).find_map(|group| {
+                let class_of = |place| class_at(region, granule_at(group, place));
+                let place = region.group(group).partial.take(class, class_of)?;
+                Some(SlabRef::new(region, granule_at(group, place), class))
+            })
+        })
+    }
+
+    /// A new slab of `class`, all blocks free; the caller is its holder.
+    pub fn new_slab(&self, class: ClassIndex) -> Option<SlabRef<'_>> {
+        let shape = shape(class);
+        let span = self.claim_span(shape.granules as usize, 1)?;
+        let slab = SlabRef::new(span.region, span.first, class);
+        slab.descriptor().begin(span.granules);
+        for inside in 0..span.granules {
+            let granule = span.first.offset(inside);
+            span.region.set_granule_use(granule, GranuleUse::Slab(class));
+            span.region.descriptor(granule).begin_inside(inside);
+        }
+        for word in 0..shape.words() {
+            slab.word(word).fill(shape.word_mask(word));
+        }
+        Some(slab)
+    }
+
+    /// Takes a slab from its holder: an empty one goes back to its chunk, another is kept as partial.
+    pub fn give_slab(&self, slab: SlabRef<'_>) {
+        if slab.is_free() && slab.claim_whole() {
+            self.retire(slab);
+            return;
+        }
+        slab.region().group(slab.granule.chunk() / GROUP_CHUNKS).partial.put(place_of(&slab), slab.class);
+        // Its last block may have come home between the look and the putting, when nobody could take it out.
+        if slab.is_free() {
+            self.retire_if_partial(slab);
+        }
+    }
+
+    /// After the last block of a slab came home: gives it back to its chunk if the depot has it. An owner that has
+    /// it will notice by itself.
+    pub fn retire_if_partial(&self, slab: SlabRef<'_>) {
+        let partial = &slab.region().group(slab.granule.chunk() / GROUP_CHUNKS).partial;
+        if !partial.take_this(place_of(&slab)) {
+            return;
+        }
+        // The slab may have become another one since the caller looked; now that it is ours, its class can be trusted.
+        if let Some(class) = class_at(slab.region(), slab.granule) {
+            self.give_slab(SlabRef::new(slab.region(), slab.granule, class));
+        }
+    }
+
+    /// Gives back a slab whose every block the caller has claimed.
+    fn retire(&self, slab: SlabRef<'_>) {
+        let span = Span { region: slab.region(), first: slab.granule, granules: slab.shape().granules as usize };
+        for inside in 0..span.granules {
+            span.region.set_granule_use(span.first.offset(inside), GranuleUse::Other);
+        }
+        self.free_span(&span);
+    }
+}

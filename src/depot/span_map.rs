@@ -1,0 +1,284 @@
+//! Which granules of a chunk group are in use: spans are claimed and freed with one atomic operation a chunk.
+//!
+//! # Role        first fit, lowest address first; free neighbours merge by themselves, being neighbouring bits
+//! # Invariants  I1: a set bit of `busy` belongs to the thread that set it, until that thread clears it.
+//!               I2: a clear bit of `exhausted[level]` promises nothing; a set one says that its chunk had no run of
+//!                   `RUNS[level]` free granules, and whoever makes one clears it.
+//!               I3: a bit of `dirty` is set before the granule is freed, and cleared only by whoever has claimed it.
+//! # Ordering    FREE-SPAN: `free` (Release) -> `claim*` (Acquire): what the last user wrote, to the granules and to
+//!               their metadata, happens before what the next one does.
+//!               EXHAUSTED: `claim` sets the bit, then looks at `busy` again; `free` clears `busy`, then the bit. All
+//!               are read-modify-writes, so whichever is second in the bit's order sees the other's work.
+//! # Progress    claims are lock-free; `free` is wait-free
+//! # Zeroed memory is a map whose granules are all free and were never written.
+//! # Not here    commitment and purging (see `depot::spans`), what a span is used for
+//! # Checked by  loom_tests/spans.rs, the tests below
+
+use crate::config::{CHUNK_GRANULES, GROUP_CHUNKS};
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Run lengths, in granules, for which a group remembers exhausted chunks: exact where slabs need it.
+const RUNS: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64];
+
+/// The granules of `GROUP_CHUNKS` chunks.
+#[derive(Debug)]
+#[repr(C)]
+pub struct SpanMap {
+    /// Per chunk: granules in use.
+    busy: [AtomicU64; GROUP_CHUNKS],
+    /// Per chunk: granules that were written since they were last known to be zero, not counting present use.
+    dirty: [AtomicU64; GROUP_CHUNKS],
+    /// Per run length: chunks without such a run.
+    exhausted: [AtomicU64; RUNS.len()],
+}
+
+/// A claimed run inside one chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The chunk's number in the group.
+    pub chunk: usize,
+    /// The run's granules, as bits.
+    pub mask: u64,
+}
+
+impl Default for SpanMap {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SpanMap {
+    /// All free, all zero.
+    pub fn new() -> Self {
+        Self {
+            busy: core::array::from_fn(|_| AtomicU64::new(0)),
+            dirty: core::array::from_fn(|_| AtomicU64::new(0)),
+            exhausted: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    /// Claims the lowest run of `granules` (1 to 64) that starts at a multiple of `align` granules (a power of
+    /// two, at most 64), in the first `chunks` chunks.
+    pub fn claim(&self, granules: usize, align: usize, chunks: usize) -> Option<Run> {
+        let level = RUNS.iter().position(|&run| run as usize >= granules)?;
+        // ordering: Acquire [EXHAUSTED] a clear bit leads to a chunk whose granules were freed before.
+        let mut candidates = !self.exhausted[level].load(Ordering::Acquire) & low_bits(chunks);
+        while candidates != 0 {
+            let chunk = candidates.trailing_zeros() as usize;
+            candidates &= candidates - 1;
+            if let Some(mask) = self.claim_in(chunk, granules as u32, align) {
+                return Some(Run { chunk, mask });
+            }
+            self.note_exhausted(chunk, level);
+        }
+        None
+    }
+
+    fn claim_in(&self, chunk: usize, granules: u32, align: usize) -> Option<u64> {
+        // ordering: Relaxed, corrected by the exchange.
+        let mut busy = self.busy[chunk].load(Ordering::Relaxed);
+        loop {
+            let starts = run_starts(!busy, granules) & multiples(align);
+            if starts == 0 {
+                return None;
+            }
+            let mask = low_bits(granules as usize) << starts.trailing_zeros();
+            if bug("claim span by store") {
+                self.busy[chunk].store(busy | mask, Ordering::Release);
+                return Some(mask);
+            }
+            // ordering: Acquire [FREE-SPAN] pairs with Release in `free`. Relaxed on failure: only a new guess.
+            match self.busy[chunk].compare_exchange(busy, busy | mask, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Some(mask),
+                Err(now) => busy = now,
+            }
+        }
+    }
+
+    /// Remembers that `chunk` has no run of that level, unless it has one (again).
+    fn note_exhausted(&self, chunk: usize, level: usize) {
+        let bit = 1 << chunk;
+        // ordering: Acquire, to decide on what the failed claim saw or something newer.
+        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= RUNS[level] {
+            return; // the run is there but not aligned as wanted
+        }
+        // ordering: AcqRel [EXHAUSTED] before the look below; pairs with the clearing in `free`.
+        self.exhausted[level].fetch_or(bit, Ordering::AcqRel);
+        if bug("exhausted without a second look") {
+            return;
+        }
+        // ordering: Acquire [EXHAUSTED] sees the granules of every `free` whose clearing came before our setting.
+        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= RUNS[level] {
+            // ordering: AcqRel [EXHAUSTED] as in `free`.
+            self.exhausted[level].fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    /// Claims exactly the granules of `mask`; `false` where one of them is in use.
+    #[must_use]
+    pub fn claim_exact(&self, chunk: usize, mask: u64) -> bool {
+        // ordering: Relaxed, corrected by the exchange.
+        let mut busy = self.busy[chunk].load(Ordering::Relaxed);
+        while busy & mask == 0 {
+            // ordering: Acquire [FREE-SPAN] pairs with Release in `free`.
+            match self.busy[chunk].compare_exchange(busy, busy | mask, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => busy = now,
+            }
+        }
+        false
+    }
+
+    /// Claims every free granule of `chunk` that is dirty, and says which these are.
+    #[must_use]
+    pub fn claim_dirty(&self, chunk: usize) -> u64 {
+        // ordering: Relaxed, a guess; `dirty` bits of free granules are read again below.
+        let wanted = self.dirty[chunk].load(Ordering::Relaxed) & !self.busy[chunk].load(Ordering::Relaxed);
+        if wanted == 0 {
+            return 0;
+        }
+        // ordering: Acquire [FREE-SPAN] pairs with Release in `free`.
+        wanted & !self.busy[chunk].fetch_or(wanted, Ordering::Acquire)
+    }
+
+    /// Frees claimed granules; `dirty`: they may have been written since they were claimed.
+    pub fn free(&self, chunk: usize, mask: u64, dirty: bool) {
+        if dirty {
+            // ordering: Relaxed; the release of `busy` below publishes it (I3). The load spares a write.
+            if self.dirty[chunk].load(Ordering::Relaxed) & mask != mask {
+                self.dirty[chunk].fetch_or(mask, Ordering::Relaxed);
+            }
+        }
+        let order = if bug("relaxed span free") { Ordering::Relaxed } else { Ordering::Release };
+        // ordering: Release [FREE-SPAN] pairs with Acquire in the claims.
+        let before = self.busy[chunk].fetch_and(!mask, order);
+        let run_before = longest_run(!before);
+        let run_now = longest_run(!(before & !mask));
+        for (level, &run) in RUNS.iter().enumerate() {
+            // A chunk that had such a run before is not exhausted, or its claimant looks again (I2).
+            if run > run_before && run <= run_now {
+                // ordering: AcqRel [EXHAUSTED] after the release of `busy`; pairs with `note_exhausted`.
+                self.exhausted[level].fetch_and(!(1 << chunk), Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// The dirty ones of the granules of `mask`, which the caller has claimed.
+    pub fn dirty(&self, chunk: usize, mask: u64) -> u64 {
+        // ordering: Relaxed; the claim was an Acquire of their freeing (I3).
+        self.dirty[chunk].load(Ordering::Relaxed) & mask
+    }
+
+    /// Notes that the granules of `mask`, which the caller has claimed, are zero.
+    pub fn cleaned(&self, chunk: usize, mask: u64) {
+        // ordering: Relaxed; published by the release of `busy` when they are freed.
+        self.dirty[chunk].fetch_and(!mask, Ordering::Relaxed);
+    }
+
+    /// Granules of `chunk` in use, at some moment.
+    pub fn busy(&self, chunk: usize) -> u64 {
+        // ordering: Acquire, so that a walk sees the metadata of what it finds.
+        self.busy[chunk].load(Ordering::Acquire)
+    }
+}
+
+/// The lowest `count` bits (0 to 64).
+#[inline]
+pub const fn low_bits(count: usize) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// Bits at multiples of `step` (a power of two, at most 64).
+const fn multiples(step: usize) -> u64 {
+    let mut mask = 1;
+    let mut width = step;
+    while width < CHUNK_GRANULES {
+        mask |= mask << width;
+        width *= 2;
+    }
+    mask
+}
+
+/// Bits at which a run of `length` set bits of `free` starts; by doubling.
+const fn run_starts(free: u64, length: u32) -> u64 {
+    let mut starts = free;
+    let mut have = 1;
+    while have < length {
+        let step = if length - have < have { length - have } else { have };
+        starts &= starts >> step;
+        have += step;
+    }
+    starts
+}
+
+/// Length of the longest run of set bits.
+const fn longest_run(free: u64) -> u32 {
+    let mut rest = free;
+    let mut length = 0;
+    while rest != 0 {
+        rest &= rest >> 1;
+        length += 1;
+    }
+    length
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_claimed_lowest_first_and_merge_when_freed() {
+        let map = SpanMap::new();
+        let runs: Vec<Run> = (0..8).map(|_| map.claim(8, 1, 1).expect("eight runs of eight fill a chunk")).collect();
+        assert_eq!(runs[0], Run { chunk: 0, mask: 0xff });
+        assert_eq!(map.claim(1, 1, 1), None);
+        map.free(0, runs[3].mask, true);
+        map.free(0, runs[5].mask, true);
+        assert_eq!(map.claim(16, 1, 1), None);
+        map.free(0, runs[4].mask, true);
+        assert_eq!(map.claim(24, 1, 1), Some(Run { chunk: 0, mask: 0xff_ffff << 24 }));
+    }
+
+    #[test]
+    fn aligned_claims_start_at_multiples() {
+        let map = SpanMap::new();
+        assert_eq!(map.claim(1, 1, 2).map(|run| run.mask), Some(1));
+        assert_eq!(map.claim(3, 4, 2).map(|run| run.mask), Some(0b0111_0000));
+        assert_eq!(map.claim(1, 64, 2), Some(Run { chunk: 1, mask: 1 }));
+        assert_eq!(map.claim(64, 1, 2), None);
+        map.free(1, 1, false);
+        assert_eq!(map.claim(64, 64, 2), Some(Run { chunk: 1, mask: u64::MAX }));
+    }
+
+    #[test]
+    fn dirt_is_remembered_until_cleaned() {
+        let map = SpanMap::new();
+        let run = map.claim(4, 1, 1).expect("empty");
+        assert_eq!(map.dirty(run.chunk, run.mask), 0);
+        map.free(run.chunk, 0b0011, true);
+        map.free(run.chunk, 0b1100, false);
+        assert_eq!(map.claim_dirty(0), 0b0011);
+        map.cleaned(0, 0b0011);
+        map.free(0, 0b0011, false);
+        assert_eq!(map.claim_dirty(0), 0);
+    }
+
+    #[test]
+    fn bit_helpers_agree_with_the_plain_definition() {
+        let mut random = 0x9e37_79b9_7f4a_7c15u64;
+        for _ in 0..10_000 {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let free = random | random.rotate_left(3);
+            let run_at = |start: u32| (start..64).take_while(|bit| free >> bit & 1 == 1).count() as u32;
+            assert_eq!(longest_run(free), (0..64).map(run_at).max().unwrap_or(0));
+            for length in [1, 2, 3, 5, 8, 13, 64] {
+                let expected = (0..64).filter(|&start| run_at(start) >= length).fold(0, |mask, bit| mask | 1u64 << bit);
+                assert_eq!(run_starts(free, length), expected);
+            }
+        }
+        assert_eq!(multiples(16), 1 | 1 << 16 | 1 << 32 | 1 << 48);
+    }
+}

@@ -1,0 +1,151 @@
+//! `GlobalAlloc` for Rust programs.
+
+use super::{HEAP, thread};
+use crate::options::{AtExit, Options};
+use crate::size_class::class_of;
+use core::alloc::{GlobalAlloc, Layout};
+
+/// The allocator, to be a program's global one.
+///
+/// ```
+/// #[global_allocator]
+/// static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// # fn main() {}
+/// ```
+///
+/// All values of this type share the process's one heap; the options of the one that serves a thread's first call
+/// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
+///
+/// # Errors of the program
+/// A double free, or a free of what is no block of that layout, is noticed when the block returns to its slab, and
+/// ends the process with one line on standard error.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Magalloc {
+    options: Options,
+}
+
+impl Magalloc {
+    /// With the default options.
+    pub const fn new() -> Self {
+        Self { options: Options::new() }
+    }
+
+    /// What happens to the memory at a normal end of the process. Default: everything is unmapped.
+    #[must_use]
+    pub const fn at_exit(mut self, at_exit: AtExit) -> Self {
+        self.options.at_exit = at_exit;
+        self
+    }
+
+    /// Whether the end of the process writes one line to standard error: how many bytes were unmapped, and of how
+    /// many. Default: no.
+    #[must_use]
+    pub const fn report_exit(mut self, report: bool) -> Self {
+        self.options.report_exit = report;
+        self
+    }
+
+    /// Bytes of free blocks that a thread's cache may hold, over all size classes, beside the first few blocks of
+    /// each. Default: 1 MiB.
+    #[must_use]
+    pub const fn cache_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.cache_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of free spans whose pages are kept for reuse; what is more is given back at once. Default: 64 MiB.
+    #[must_use]
+    pub const fn dirty_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.dirty_bytes_max = bytes;
+        self
+    }
+}
+
+// SAFETY: blocks are unique and stay where they are until freed (bitmap invariants); a class serves its size and
+// alignment (size_class), a span likewise. Nothing here unwinds.
+unsafe impl GlobalAlloc for Magalloc {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match class_of(layout.size(), layout.align()) {
+            Some(class) => {
+                let block = thread::tops(|tops| tops.pop(class));
+                if block.is_null() { thread::allocate_slow(&self.options, class) } else { block }
+            }
+            None => allocate_large(&self.options, layout, false),
+        }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match class_of(layout.size(), layout.align()) {
+            Some(class) => {
+                if !thread::tops(|tops| tops.push(class, block)) {
+                    thread::free_slow(&self.options, class, block);
+                }
+            }
+            None => HEAP.free_large(block),
+        }
+    }
+
+    #[inline]
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if class_of(layout.size(), layout.align()).is_none() {
+            return allocate_large(&self.options, layout, true);
+        }
+        // SAFETY: the caller's promise, the same.
+        let block = unsafe { self.alloc(layout) };
+        if !block.is_null() {
+            // SAFETY: a block of at least that size, which nobody else has.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    #[inline]
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let old = class_of(layout.size(), layout.align());
+        let new = class_of(new_size, layout.align());
+        if old.is_some() && old == new {
+            return block;
+        }
+        // SAFETY: the caller's promise, the same; `block` is not served by the class of the new size.
+        unsafe { self.resize(block, layout, new_size, old.is_none() && new.is_none()) }
+    }
+}
+
+impl Magalloc {
+    /// `realloc` to another class or span.
+    ///
+    /// # Safety
+    /// As for `realloc`. `large`: no class serves either size.
+    #[cold]
+    unsafe fn resize(&self, block: *mut u8, layout: Layout, new_size: usize, large: bool) -> *mut u8 {
+        if large {
+            let resized = HEAP.resize_large(block, new_size, layout.align());
+            if !resized.is_null() {
+                return resized;
+            }
+        }
+        // SAFETY: the caller's promise: not 0, and with the alignment not above isize::MAX.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: as for `realloc`.
+        let new = unsafe { self.alloc(new_layout) };
+        if !new.is_null() {
+            // SAFETY: two blocks, each of at least that many bytes.
+            unsafe { core::ptr::copy_nonoverlapping(block, new, layout.size().min(new_size)) };
+            // SAFETY: the caller gives the old block up.
+            unsafe { self.dealloc(block, layout) };
+        }
+        new
+    }
+}
+
+/// Outlined: a large block's costs are elsewhere.
+#[cold]
+#[inline(never)]
+fn allocate_large(options: &Options, layout: Layout, zeroed: bool) -> *mut u8 {
+    if HEAP.depot().os.mapped() == 0 {
+        HEAP.configure(options);
+    }
+    HEAP.allocate_large(layout.size(), layout.align(), zeroed)
+}

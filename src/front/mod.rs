@@ -1,0 +1,37 @@
+//! The front door: the one static heap, each thread's place in it, and `GlobalAlloc`.
+//!
+//! # Role        the fast path of malloc and free; where it cannot serve, `thread` finds out why
+//! # Not here    anything that a test would want to make twice
+
+mod global_alloc;
+mod process;
+mod thread;
+
+use crate::heap::{Heap, Stats};
+use crate::sys::platform::SystemPages;
+
+pub use global_alloc::Magalloc;
+
+/// The heap of this process, or of this library's copy of the allocator.
+static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
+
+/// What the allocator holds and has done, at this moment. Stops nobody; takes about a millisecond for each GiB of
+/// small blocks.
+pub fn stats() -> Stats {
+    HEAP.stats()
+}
+
+/// Gives every block in this thread's cache back to the slabs, where other threads find it: for a thread that is
+/// about to be idle, such as a runtime's "thread parks" callback. The cache fills again when it is used.
+pub fn flush_thread() {
+    thread::flush();
+}
+
+/// Verifies the allocator's invariants, which hold while no thread is inside it. For tests.
+///
+/// # Panics
+/// If one is broken.
+#[doc(hidden)]
+pub fn check() {
+    HEAP.check();
+}

@@ -1,0 +1,103 @@
+//! Large blocks: a span each.
+//!
+//! # Role        any size above the largest class, any alignment up to 1 GiB
+//! # Growth      in place by claiming the granules behind; else, from `RELOCATE_BYTES_MIN` on, by moving the pages
+//!               to a larger span, which costs page-table entries instead of bytes
+//! # Zeroing     granules that were never written, or were purged, need no memset
+//! # Errors      a pointer that is no large block ends the process with one line
+
+use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
+use crate::depot::Depot;
+use crate::depot::spans::Span;
+use crate::slab::GranuleUse;
+use crate::sys::{Pages, platform};
+
+fn granules(size: usize) -> usize {
+    size.div_ceil(GRANULE_BYTES).max(1)
+}
+
+/// A block of `size` bytes at `align`; null at the end of memory.
+pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    let Some(span) = depot.claim_span(granules(size), align.div_ceil(GRANULE_BYTES)) else {
+        return core::ptr::null_mut();
+    };
+    if zeroed {
+        Depot::<P>::for_each_dirty(&span, |from, count| {
+            // SAFETY: granules of a span that nobody else knows yet; its chunks are committed.
+            unsafe { span.region.address(from).write_bytes(0, count * GRANULE_BYTES) };
+        });
+    }
+    begin(&span);
+    span.region.address(span.first).as_ptr()
+}
+
+fn begin(span: &Span<'_>) {
+    span.region.descriptor(span.first).begin(span.granules);
+    span.region.set_granule_use(span.first, GranuleUse::Large);
+}
+
+/// The span of a live large block.
+fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
+    if let Some((region, first)) = depot.regions.find(block.addr())
+        && region.granule_use(first) == GranuleUse::Large
+        && region.address(first).as_ptr() == block
+    {
+        return Span { region, first, granules: region.descriptor(first).granules() };
+    }
+    platform::fatal(&[b"magalloc: free of ", &platform::hex(block.addr()), b", which is not a live large block"])
+}
+
+/// Frees a block.
+pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
+    let span = span_of(depot, block);
+    span.region.set_granule_use(span.first, GranuleUse::Other);
+    give(depot, &span, span.region.descriptor(span.first).is_moved());
+}
+
+/// Gives a span, or the end of one, back. A moved one is mapped anew, so that the kernel can join its mapping with
+/// the neighbours again: mappings stay few.
+fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
+    // SAFETY: the granules are claimed by the caller, which does not use them any more.
+    if moved && unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
+        depot.free_clean_span(span);
+    } else {
+        depot.free_span(span);
+    }
+}
+
+/// Changes the size of a block; null where it would have to be copied.
+pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> *mut u8 {
+    let span = span_of(depot, block);
+    let descriptor = span.region.descriptor(span.first);
+    let wanted = granules(new_size);
+    if wanted <= span.granules {
+        if wanted < span.granules {
+            descriptor.set_granules(wanted);
+            give(depot, &span.tail(wanted), descriptor.is_moved());
+        }
+        return block;
+    }
+    if depot.extend_span(&span, wanted - span.granules) {
+        descriptor.set_granules(wanted);
+        return block;
+    }
+    if span.bytes() < RELOCATE_BYTES_MIN {
+        return core::ptr::null_mut();
+    }
+    let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };
+    let (from, to) = (span.region.address(span.first), new.region.address(new.first));
+    // SAFETY: two spans that the caller has, so they do not overlap and nobody else uses them.
+    if !unsafe { depot.os.relocate(from, to, span.bytes()) } {
+        depot.free_span(&new);
+        return core::ptr::null_mut();
+    }
+    begin(&new);
+    new.region.descriptor(new.first).set_moved();
+    span.region.set_granule_use(span.first, GranuleUse::Other);
+    if descriptor.is_moved() {
+        give(depot, &span, true);
+    } else {
+        depot.free_clean_span(&span);
+    }
+    to.as_ptr()
+}

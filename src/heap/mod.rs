@@ -1,0 +1,187 @@
+//! The whole allocator as a value: small blocks through caches, large ones as spans, statistics, the end.
+//!
+//! # Role        what the front door calls when the fast path cannot serve, and what a test makes of its own
+//! # States      open, then closed for ever: after `release`, a late free is ignored and a late malloc gets pages of
+//!               its own, which the kernel takes with the process
+//! # Not here    the one static, thread-local storage (see `front`)
+
+mod large;
+mod stats;
+
+pub use stats::Stats;
+
+use crate::config::{ALIGN_MAX, GRANULE_BYTES, RECORDS_MAX};
+use crate::depot::Depot;
+use crate::meta::Range;
+use crate::options::Options;
+use crate::owner::{OwnerIndex, Owners, take_one};
+use crate::sync::{AtomicU8, Ordering};
+use crate::sys::Pages;
+use crate::thread_cache::{Cached, ThreadCache};
+use crate::units::ClassIndex;
+
+/// An allocator.
+pub struct Heap<P> {
+    depot: Depot<P>,
+    owners: Owners,
+    caches: Range<ThreadCache>,
+    /// 1 after `release`.
+    closed: AtomicU8,
+}
+
+/// Address space for thread caches, in bytes.
+const CACHE_RANGE_BYTES: usize = (RECORDS_MAX * size_of::<ThreadCache>()).next_power_of_two();
+
+impl<P: Pages> Heap<P> {
+    /// An empty heap. Nothing is mapped before the first use.
+    pub const fn new(pages: P) -> Self {
+        Self {
+            depot: Depot::new(pages),
+            owners: Owners::new(),
+            caches: Range::new(CACHE_RANGE_BYTES),
+            closed: AtomicU8::new(0),
+        }
+    }
+
+    /// Takes over `options`.
+    pub fn configure(&self, options: &Options) {
+        self.depot.settings.apply(options);
+    }
+
+    /// What the heap shares.
+    pub fn depot(&self) -> &Depot<P> {
+        &self.depot
+    }
+
+    /// Was the heap released?
+    pub fn is_closed(&self) -> bool {
+        // ordering: Relaxed; only the thread that released it is left, or a thread that must not exist.
+        self.closed.load(Ordering::Relaxed) != 0
+    }
+
+    /// Gives the calling thread a cache. `None`: closed, or no memory or number for one; the thread is then served
+    /// without.
+    pub fn register(&self) -> Option<Cached<'_, P>> {
+        if self.is_closed() {
+            return None;
+        }
+        let me = self.owners.adopt(&self.depot)?;
+        while self.caches.len() <= me.get() {
+            if self.caches.grow(&self.depot.os).is_none() {
+                self.owners.orphan(&self.depot, me);
+                return None;
+            }
+        }
+        let cached = self.cached(me);
+        cached.cache.begin();
+        Some(cached)
+    }
+
+    /// The cache of number `me`, for the thread that has it.
+    pub fn cached(&self, me: OwnerIndex) -> Cached<'_, P> {
+        // SAFETY: `register` made it.
+        let cache = unsafe { self.caches.get(me.get()) };
+        Cached {
+            // SAFETY: committed, type-stable, and atomics only.
+            cache: unsafe { cache.as_ref() },
+            me,
+            depot: &self.depot,
+            owners: &self.owners,
+            own: core::marker::PhantomData,
+        }
+    }
+
+    /// Takes the cache from the calling thread; its blocks go home and its slabs to the depot.
+    pub fn unregister(&self, cached: &Cached<'_, P>) {
+        if !self.is_closed() {
+            cached.drain();
+            self.owners.orphan(&self.depot, cached.me);
+        }
+    }
+
+    /// Does any thread other than the caller's have a cache?
+    pub fn has_other_threads(&self, registered: bool) -> bool {
+        self.owners.in_use() > usize::from(registered)
+    }
+
+    /// A block of `class`; null at the end of memory.
+    pub fn allocate_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex) -> *mut u8 {
+        match cached {
+            _ if self.is_closed() => self.allocate_late(crate::size_class::shape(class).bytes as usize, 1),
+            Some(cached) => cached.allocate(class),
+            None => take_one(&self.depot, class),
+        }
+    }
+
+    /// Frees a block of `class`.
+    pub fn free_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex, block: *mut u8) {
+        match cached {
+            _ if self.is_closed() => {}
+            Some(cached) => cached.free(class, block),
+            None => self.owners.dissolve(&self.depot, None, class, &[block]),
+        }
+    }
+
+    /// Pages of its own for a malloc after the end.
+    fn allocate_late(&self, size: usize, align: usize) -> *mut u8 {
+        let Some(bytes) = size.max(1).checked_add(align.max(GRANULE_BYTES)) else { return core::ptr::null_mut() };
+        let bytes = bytes.next_multiple_of(GRANULE_BYTES);
+        let Some(start) = self.depot.os.reserve(bytes) else { return core::ptr::null_mut() };
+        // SAFETY: our own reservation.
+        if !unsafe { self.depot.os.commit(start, bytes) } {
+            // SAFETY: our own reservation, which nobody has seen.
+            unsafe { self.depot.os.release(start, bytes) };
+            return core::ptr::null_mut();
+        }
+        start.as_ptr().map_addr(|address| address.next_multiple_of(align))
+    }
+
+    /// Gives back the pages of all free memory; the address space stays.
+    pub fn release_free(&self) {
+        self.depot.purge_free();
+    }
+
+    /// Gives everything back and closes the heap. Returns the bytes that were mapped and those unmapped.
+    ///
+    /// # Safety
+    /// No other thread runs, and nobody touches a block again; a late free or malloc is served.
+    pub unsafe fn release(&self) -> (usize, usize) {
+        // ordering: Relaxed; the caller is alone.
+        self.closed.store(1, Ordering::Relaxed);
+        let before = self.depot.os.mapped();
+        // SAFETY: the caller's promise.
+        unsafe { self.owners.release(&self.depot) };
+        // SAFETY: the caller's promise.
+        unsafe { self.caches.release(&self.depot.os) };
+        // SAFETY: the caller's promise.
+        unsafe { self.depot.release() };
+        (before, before - self.depot.os.mapped())
+    }
+
+    /// A block of `size` bytes at `align`, where no class serves; null at the end of memory.
+    pub fn allocate_large(&self, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+        if align > ALIGN_MAX {
+            return core::ptr::null_mut();
+        }
+        if self.is_closed() {
+            return self.allocate_late(size, align);
+        }
+        large::allocate(&self.depot, size, align, zeroed)
+    }
+
+    /// Frees a block that no class serves.
+    pub fn free_large(&self, block: *mut u8) {
+        if !self.is_closed() {
+            large::free(&self.depot, block);
+        }
+    }
+
+    /// Changes the size of a block that no class serves to one that no class serves: in place or by moving its
+    /// pages. Null: neither was possible, the block is as it was.
+    pub fn resize_large(&self, block: *mut u8, new_size: usize, align: usize) -> *mut u8 {
+        if self.is_closed() {
+            return core::ptr::null_mut();
+        }
+        large::resize(&self.depot, block, new_size, align)
+    }
+}

@@ -1,0 +1,195 @@
+//! Statistics and self-checks: walks over the metadata that stop nobody.
+//!
+//! # Accounting  per slab: in use + in magazines + free bits == `SizeClass::blocks`, so
+//!               `live` = capacity of all slabs - `cached` - free blocks + large blocks;
+//!               `committed` = `live` + `cached` + `free` + `unusable` + `metadata`
+//! # Precision   exact while nothing moves; else each figure is right for some moment of the walk
+
+use super::Heap;
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
+use crate::granule_map::{Region, SlabRef};
+use crate::size_class::shape;
+use crate::slab::GranuleUse;
+use crate::sys::Pages;
+use crate::units::GranuleIndex;
+
+/// What the allocator has done and holds. All sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Address space reserved; most of it costs nothing.
+    pub mapped: u64,
+    /// Memory that may be touched: what a strict-overcommit system charges.
+    pub committed: u64,
+    /// Blocks that the program has, each counted as its class or span is large.
+    pub live: u64,
+    /// Free blocks in thread caches.
+    pub cached: u64,
+    /// Free blocks in slabs, and free spans.
+    pub free: u64,
+    /// Part of `free`: free spans whose pages have not been given back.
+    pub dirty: u64,
+    /// Ends of slabs, too short for a block.
+    pub unusable: u64,
+    /// Part of `committed`: the allocator's own.
+    pub metadata: u64,
+    /// Slabs with at least one block not free, or not given back yet.
+    pub slabs: u64,
+    /// Large blocks that the program has.
+    pub large_blocks: u64,
+    /// Threads that have a cache.
+    pub threads: u64,
+    /// Times that blocks went from slabs to a thread cache.
+    pub refills: u64,
+    /// Times that blocks went from a thread cache to slabs.
+    pub dissolves: u64,
+    /// Calls of the operating system for memory.
+    pub os_calls: u64,
+}
+
+/// What a granule begins.
+enum Begin<'h> {
+    Slab(SlabRef<'h>),
+    Large { granules: usize },
+}
+
+impl<P: Pages> Heap<P> {
+    /// Figures of this moment, by a walk over the metadata: its time grows with the heap (about a millisecond for
+    /// each GiB of small blocks), and it holds up nobody.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats {
+            mapped: self.depot.os.mapped() as u64,
+            dirty: self.depot.dirty_bytes() as u64,
+            os_calls: self.depot.os.calls(),
+            threads: self.owners.in_use() as u64,
+            ..Stats::default()
+        };
+        if self.is_closed() {
+            return stats;
+        }
+        self.count_caches(&mut stats);
+        let mut granules_used = 0;
+        let mut chunks = 0;
+        for region in self.depot.regions.iter() {
+            stats.committed += region.committed() as u64;
+            chunks += committed_chunks(region).count();
+            for_each_begin(region, |begin| match begin {
+                Begin::Slab(slab) => {
+                    granules_used += slab.shape().granules as usize;
+                    count_slab(&slab, &mut stats);
+                }
+                Begin::Large { granules } => {
+                    granules_used += granules;
+                    stats.large_blocks += 1;
+                    stats.live += (granules * GRANULE_BYTES) as u64;
+                }
+            });
+        }
+        let heap = chunks * CHUNK_BYTES;
+        stats.metadata += stats.committed - heap as u64;
+        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent(), self.caches.extent()] {
+            stats.committed += committed as u64;
+            stats.metadata += committed as u64;
+        }
+        stats.free += heap.saturating_sub(granules_used * GRANULE_BYTES) as u64;
+        // Cached blocks were counted as live, being not free in their slabs.
+        stats.live = stats.live.saturating_sub(stats.cached);
+        stats
+    }
+
+    fn count_caches(&self, stats: &mut Stats) {
+        for number in 0..self.caches.len() {
+            // SAFETY: below the length.
+            let cache = unsafe { self.caches.get(number) };
+            // SAFETY: committed, type-stable, and atomics only.
+            let counts = unsafe { cache.as_ref() }.counts();
+            stats.cached += counts.cached_bytes as u64;
+            stats.refills += counts.refills;
+            stats.dissolves += counts.dissolves;
+        }
+    }
+
+    /// Verifies the invariants that hold while no thread is inside the allocator.
+    ///
+    /// # Panics
+    /// If one is broken. For tests: the allocator itself never calls it.
+    pub fn check(&self) {
+        for region in self.depot.regions.iter() {
+            for chunk in committed_chunks(region) {
+                self.check_chunk(region, chunk);
+            }
+            for_each_begin(region, |begin| {
+                if let Begin::Slab(slab) = begin {
+                    check_slab(&slab);
+                }
+            });
+        }
+        let stats = self.stats();
+        let parts = stats.live + stats.cached + stats.free + stats.unusable + stats.metadata;
+        assert_eq!(stats.committed, parts, "{stats:?}");
+    }
+
+    fn check_chunk(&self, region: &Region, chunk: usize) {
+        let group = region.group(chunk / GROUP_CHUNKS);
+        let busy = group.spans.busy(chunk % GROUP_CHUNKS);
+        let members = group.partial.members(chunk % GROUP_CHUNKS);
+        for bit in 0..CHUNK_GRANULES {
+            let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + bit);
+            let granule_use = region.granule_use(granule);
+            if busy >> bit & 1 == 0 {
+                assert_eq!(granule_use, GranuleUse::Other, "free granule {granule:?} has a use");
+            }
+            if members >> bit & 1 != 0 {
+                assert!(matches!(granule_use, GranuleUse::Slab(_)), "member {granule:?} is no slab");
+                assert!(region.descriptor(granule).is_queued(), "member {granule:?} is not queued");
+            }
+        }
+    }
+}
+
+fn check_slab(slab: &SlabRef<'_>) {
+    let shape = slab.shape();
+    for word in 0..shape.words() {
+        let stray = slab.word(word).look() & !shape.word_mask(word);
+        assert_eq!(stray, 0, "slab {:?} has free bits beyond its blocks", slab.granule);
+    }
+    assert!(slab.descriptor().is_queued() || !slab.has_free(), "slab {:?} has free blocks and no holder", slab.granule);
+}
+
+fn count_slab(slab: &SlabRef<'_>, stats: &mut Stats) {
+    let shape = slab.shape();
+    let free: usize = (0..shape.words()).map(|word| slab.word(word).look().count_ones() as usize).sum();
+    let (bytes, blocks) = (shape.bytes as usize, shape.blocks as usize);
+    stats.slabs += 1;
+    stats.free += (free * bytes) as u64;
+    stats.live += (blocks.saturating_sub(free) * bytes) as u64;
+    stats.unusable += (shape.granules as usize * GRANULE_BYTES - blocks * bytes) as u64;
+}
+
+fn committed_chunks(region: &Region) -> impl Iterator<Item = usize> {
+    (0..region.chunks()).filter(|&chunk| region.is_committed(chunk))
+}
+
+/// Calls `found` for every slab and every large block of a region.
+fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
+    let mut next = 0;
+    while next < region.chunks() * CHUNK_GRANULES {
+        let granule = GranuleIndex::new(next);
+        if !region.is_committed(granule.chunk()) {
+            next += CHUNK_GRANULES - granule.in_chunk();
+            continue;
+        }
+        next += match region.granule_use(granule) {
+            GranuleUse::Other => 1,
+            GranuleUse::Large => {
+                let granules = region.descriptor(granule).granules().max(1);
+                found(Begin::Large { granules });
+                granules
+            }
+            GranuleUse::Slab(class) => {
+                found(Begin::Slab(SlabRef::new(region, granule, class)));
+                shape(class).granules.into()
+            }
+        };
+    }
+}

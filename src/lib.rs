@@ -1,0 +1,52 @@
+//! magalloc: a thread-caching, lock-free memory allocator.
+//!
+//! ```
+//! #[global_allocator]
+//! static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+//! # fn main() {}
+//! ```
+//!
+//! Each thread keeps small arrays of free blocks, one per size class. They refill from, and dissolve into, the
+//! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large reservation. No lock is
+//! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped.
+//! `ARCHITECTURE.md` walks through it.
+//!
+//! The modules, lowest layer first; a file uses only what stands above it in this list.
+
+#![cfg_attr(loom, allow(dead_code, unused_imports))]
+
+/// Modules that a model in `loom_tests` uses from outside.
+macro_rules! modelled {
+    ($($module:ident)*) => {
+        $(
+            #[cfg(loom)]
+            pub mod $module;
+            #[cfg(not(loom))]
+            mod $module;
+        )*
+    };
+}
+
+mod config;
+modelled! { units sync }
+mod sys;
+modelled! { size_class }
+#[cfg(not(loom))]
+mod options;
+modelled! { meta slab }
+#[cfg(not(loom))]
+mod granule_map;
+modelled! { depot owner }
+#[cfg(not(loom))]
+mod front;
+#[cfg(not(loom))]
+mod heap;
+#[cfg(not(loom))]
+mod thread_cache;
+
+#[cfg(not(loom))]
+pub use front::{Magalloc, check, flush_thread, stats};
+#[cfg(not(loom))]
+pub use heap::Stats;
+#[cfg(not(loom))]
+pub use options::{AtExit, Options};

@@ -1,0 +1,136 @@
+//! Dissolving: blocks go home to the bitmaps of their slabs.
+//!
+//! # Role        neighbours are combined: one atomic operation for all blocks of a bitmap word that come in a row.
+//!               What the operation finds tells the rest: a double free, the first free block of a word (the slab
+//!               must be queued), a word that is full (the slab may be empty).
+//! # Errors      a pointer that is no block, or a block that is free already, ends the process with one line
+//! # Not here    which blocks, and when (see `thread_cache`)
+
+use crate::depot::Depot;
+use crate::depot::magazines::Slot;
+use crate::granule_map::SlabRef;
+use crate::owner::refill::{OwnerIndex, Owners};
+use crate::size_class::{SizeClass, shape};
+use crate::slab::GranuleUse;
+use crate::slab::bitmap::Released;
+use crate::sys::{Pages, platform};
+use crate::units::{ClassIndex, SlabId};
+
+impl Owners {
+    /// Gives `blocks` of `class` back to their slabs, for the thread that owns `me`, or for one without an owner.
+    ///
+    /// The blocks are the caller's and are not used any more; if the program broke this promise, the process ends.
+    pub fn dissolve<P: Pages>(&self, depot: &Depot<P>, me: Option<OwnerIndex>, class: ClassIndex, blocks: &[Slot]) {
+        let shape = shape(class);
+        let bytes = shape.bytes as usize;
+        let mut next = 0;
+        while let Some(&block) = blocks.get(next) {
+            let (slab, offset) = locate(depot, class, shape, block);
+            let number = divide(shape, offset);
+            // Not a block's start, or in the tail behind the last block.
+            if number * bytes != offset || number >= shape.blocks as usize {
+                invalid_free(block);
+            }
+            let word = number / 64;
+            let word_bytes = shape.word_mask(word).count_ones() as usize * bytes;
+            let word_start = slab.base().addr().get() + word * 64 * bytes;
+            let mut mask = 1u64 << (number % 64);
+            next += 1;
+            while let Some(&neighbour) = blocks.get(next) {
+                let offset = neighbour.addr().wrapping_sub(word_start);
+                if offset >= word_bytes {
+                    break;
+                }
+                let bit = divide(shape, offset);
+                if bit * bytes != offset {
+                    invalid_free(neighbour);
+                }
+                if mask >> bit & 1 != 0 {
+                    double_free(neighbour);
+                }
+                mask |= 1 << bit;
+                next += 1;
+            }
+            match slab.word(word).release(mask) {
+                Released::First { now } => {
+                    if slab.descriptor().enter_queue() {
+                        self.queue(depot, me, slab.id());
+                    }
+                    retire_if_free(depot, &slab, word, now);
+                }
+                Released::More { now } => retire_if_free(depot, &slab, word, now),
+                Released::DoubleFree { blocks } => {
+                    let first = word_start + blocks.trailing_zeros() as usize * bytes;
+                    double_free(slab.base().as_ptr().with_addr(first));
+                }
+            }
+        }
+    }
+
+    /// Finds a place for a slab that the caller has just become the holder of.
+    #[cold]
+    fn queue<P: Pages>(&self, depot: &Depot<P>, me: Option<OwnerIndex>, id: SlabId) {
+        // The class is read anew (invariant I3 of `refill`). A held slab has one.
+        let Some(slab) = depot.regions.slab(id) else { return };
+        let number = slab.descriptor().owner();
+        if let Some(me) = me
+            && me.get() == number as usize
+        {
+            self.receive(depot, me, id);
+            return;
+        }
+        let pushed = self
+            .owner_hinted(number)
+            .is_some_and(|owner| owner.notify(id, |next| slab.descriptor().set_link(next)).is_ok());
+        if !pushed {
+            depot.give_slab(slab);
+        }
+    }
+}
+
+/// The slab of a block, and the block's offset in it.
+#[inline]
+fn locate<'h, P: Pages>(
+    depot: &'h Depot<P>,
+    class: ClassIndex,
+    shape: &SizeClass,
+    block: Slot,
+) -> (SlabRef<'h>, usize) {
+    let Some((region, granule)) = depot.regions.find(block.addr()) else { invalid_free(block) };
+    if region.granule_use(granule) != GranuleUse::Slab(class) {
+        invalid_free(block);
+    }
+    let first = if shape.granules == 1 {
+        granule
+    } else {
+        granule.back(region.descriptor(granule).back())
+    };
+    let slab = SlabRef::new(region, first, class);
+    (slab, block.addr() - slab.base().addr().get())
+}
+
+/// `offset / bytes` for offsets that are multiples; something else, which the caller notices, for others.
+#[inline(always)]
+fn divide(shape: &SizeClass, offset: usize) -> usize {
+    (offset as u64 * u64::from(shape.reciprocal) >> 32) as usize
+}
+
+/// After a release that left `now` in word `word`: if that was the last block, the slab goes back to its chunk.
+#[inline]
+fn retire_if_free<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, word: usize, now: u64) {
+    if now == slab.shape().word_mask(word) && slab.is_free() {
+        depot.retire_if_partial(*slab);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn double_free(block: Slot) -> ! {
+    platform::fatal(&[b"magalloc: double free of block ", &platform::hex(block.addr())])
+}
+
+#[cold]
+#[inline(never)]
+fn invalid_free(block: Slot) -> ! {
+    platform::fatal(&[b"magalloc: free of ", &platform::hex(block.addr()), b", which is not a block of that size"])
+}

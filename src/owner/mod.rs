@@ -1,0 +1,17 @@
+//! Owners: which slabs a thread works on, and how other threads' frees reach it.
+//!
+//! # Role        `notify`: the stack by which anyone hands a slab to an owner; `orphans`: the numbers of owners
+//!               without a thread; `Owners`: refill and dissolve
+//! # Not here    magazines (see `thread_cache`)
+
+pub mod notify;
+pub mod orphans;
+
+#[cfg(not(loom))]
+mod dissolve;
+#[cfg(not(loom))]
+mod refill;
+#[cfg(not(loom))]
+pub use refill::{OwnerIndex, Owners};
+#[cfg(not(loom))]
+pub(crate) use refill::take_one;

@@ -1,0 +1,326 @@
+//! Owners and their slabs: where a thread's blocks come from.
+//!
+//! # Role        current slab and short list per class; next slab: own list, own notifications, the depot's partial
+//!               slabs, then new memory
+//! # Invariants  I1: only the thread that has an owner's number touches its `current` and `list`.
+//!               I2: the slabs in `current`, `list` and the notify stack are queued, and this owner is their holder.
+//!               I3: whoever becomes a slab's holder by `enter_queue` reads its class anew: between the release that
+//!                   led there and the entering, the slab may have been retired and its granule become another slab.
+//!                   What it holds then is that slab, rightly.
+//! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot
+//! # Not here    giving blocks back (see `dissolve`)
+
+use crate::config::{OWNER_LIST_MAX, RANGE_BYTES_MIN, RECORDS_MAX};
+use crate::depot::Depot;
+use crate::depot::magazines::Slot;
+use crate::granule_map::SlabRef;
+use crate::meta::Range;
+use crate::owner::notify::{Closed, NotifyStack};
+use crate::owner::orphans::Orphans;
+use crate::size_class::{self, CLASS_COUNT};
+use crate::sync::{AtomicU8, AtomicU32, Ordering};
+use crate::sys::Pages;
+use crate::units::{ClassIndex, SlabId};
+
+/// Number of an owner, and of the thread cache that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnerIndex(u32);
+
+impl OwnerIndex {
+    /// The number, to index with.
+    pub fn get(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A thread's slabs. Zeroed memory is an open owner without any.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Owner {
+    notified: NotifyStack,
+    /// Per class: the slab that refills come from.
+    current: [AtomicU32; CLASS_COUNT],
+    /// Per class: the first slab of the list.
+    list: [AtomicU32; CLASS_COUNT],
+    /// Per class: slabs in the list.
+    list_len: [AtomicU8; CLASS_COUNT],
+}
+
+impl Owner {
+    fn current(&self, class: ClassIndex) -> Option<SlabId> {
+        // ordering: Relaxed, I1.
+        SlabId::from_raw(self.current[class.get()].load(Ordering::Relaxed))
+    }
+
+    fn set_current(&self, class: ClassIndex, slab: Option<SlabId>) {
+        // ordering: Relaxed, I1.
+        self.current[class.get()].store(SlabId::raw_option(slab), Ordering::Relaxed);
+    }
+
+    /// Puts a slab that the caller holds on the notify stack.
+    ///
+    /// # Errors
+    /// `Closed`: the owner has no thread; the caller keeps the slab.
+    pub(super) fn notify(&self, slab: SlabId, set_link: impl Fn(Option<SlabId>)) -> Result<(), Closed> {
+        self.notified.push(slab, set_link)
+    }
+
+    fn list_len(&self, class: ClassIndex) -> u8 {
+        // ordering: Relaxed, I1.
+        self.list_len[class.get()].load(Ordering::Relaxed)
+    }
+
+    fn list_push(&self, slab: &SlabRef<'_>) {
+        let class = slab.class.get();
+        // ordering: Relaxed, I1.
+        slab.descriptor().set_link(SlabId::from_raw(self.list[class].load(Ordering::Relaxed)));
+        self.list[class].store(slab.id().raw(), Ordering::Relaxed);
+        self.list_len[class].store(self.list_len(slab.class) + 1, Ordering::Relaxed);
+    }
+
+    fn list_pop<'h, P: Pages>(&self, depot: &'h Depot<P>, class: ClassIndex) -> Option<SlabRef<'h>> {
+        // ordering: Relaxed, I1.
+        let slab = depot.regions.slab(SlabId::from_raw(self.list[class.get()].load(Ordering::Relaxed))?)?;
+        self.list[class.get()].store(SlabId::raw_option(slab.descriptor().link()), Ordering::Relaxed);
+        self.list_len[class.get()].store(self.list_len(class) - 1, Ordering::Relaxed);
+        Some(slab)
+    }
+}
+
+/// All owners.
+#[derive(Debug)]
+pub struct Owners {
+    range: Range<Owner>,
+    orphans: Orphans,
+}
+
+/// Address space for owners, in bytes.
+const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<Owner>()).next_power_of_two();
+const _: () = assert!(RANGE_BYTES >= RANGE_BYTES_MIN);
+
+impl Owners {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self { range: Range::new(RANGE_BYTES), orphans: Orphans::new() }
+    }
+
+    /// An owner for the calling thread: an orphan if there is one.
+    pub fn adopt<P: Pages>(&self, depot: &Depot<P>) -> Option<OwnerIndex> {
+        let number = match self.orphans.adopt(self.made()) {
+            Some(number) => number,
+            None => self.range.grow(&depot.os).filter(|&number| number < RECORDS_MAX)?,
+        };
+        let index = OwnerIndex(number as u32);
+        self.owner(index).notified.open();
+        Some(index)
+    }
+
+    /// Takes the owner from its ending thread; its slabs go to the depot.
+    pub fn orphan<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) {
+        let owner = self.owner(me);
+        give_chain(depot, owner.notified.close());
+        for class in size_class::all() {
+            while let Some(slab) = owner.list_pop(depot, class) {
+                depot.give_slab(slab);
+            }
+            if let Some(slab) = owner.current(class).and_then(|id| depot.regions.slab(id)) {
+                owner.set_current(class, None);
+                depot.give_slab(slab);
+            }
+        }
+        self.orphans.orphan(me.get());
+    }
+
+    /// Owners made so far, with and without threads.
+    pub fn made(&self) -> usize {
+        self.range.len()
+    }
+
+    /// Owners that a thread has, at some moment.
+    pub fn in_use(&self) -> usize {
+        self.made().saturating_sub(self.orphans.count())
+    }
+
+    pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
+        // SAFETY: an index comes from `adopt`.
+        let owner = unsafe { self.range.get(index.get()) };
+        // SAFETY: committed, type-stable, and atomics only.
+        unsafe { owner.as_ref() }
+    }
+
+    /// Owner number `number`, if it was made: a slab's hint may be of an owner that is gone by now.
+    pub(super) fn owner_hinted(&self, number: u32) -> Option<&Owner> {
+        if (number as usize) < self.made() { Some(self.owner(OwnerIndex(number))) } else { None }
+    }
+
+    /// Moves blocks of `class` to `slots`: whole words while fewer than `want` are there, at most `room`. Returns
+    /// their number; 0 is out of memory. A pop from the end of the slots sees each word in address order.
+    ///
+    /// # Safety
+    /// `slots` is valid for `room` writes.
+    pub unsafe fn refill<P: Pages>(
+        &self,
+        depot: &Depot<P>,
+        me: OwnerIndex,
+        class: ClassIndex,
+        slots: *mut Slot,
+        room: usize,
+        want: usize,
+    ) -> usize {
+        let owner = self.owner(me);
+        let mut taken = 0;
+        loop {
+            let current = owner.current(class).and_then(|id| depot.regions.slab(id));
+            let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0)) else {
+                return taken;
+            };
+            // SAFETY: `taken` <= `room` slots are filled.
+            let free_slots = unsafe { slots.add(taken) };
+            // SAFETY: as many are left.
+            taken += unsafe { claim_into(&slab, free_slots, room - taken, want - taken) };
+            if taken >= want {
+                owner.set_current(class, Some(slab.id()));
+                return taken;
+            }
+            owner.set_current(class, None);
+            if slab.descriptor().leave_queue(|| slab.has_free()) {
+                self.receive(depot, me, slab.id());
+            }
+        }
+    }
+
+    /// The slab to go on with; new memory only if `enough` says that there is nothing to hand out yet.
+    fn next_slab<'h, P: Pages>(
+        &self,
+        depot: &'h Depot<P>,
+        me: OwnerIndex,
+        class: ClassIndex,
+        enough: bool,
+    ) -> Option<SlabRef<'h>> {
+        let owner = self.owner(me);
+        let own = owner.list_pop(depot, class).or_else(|| {
+            self.take_notified(depot, me);
+            owner.list_pop(depot, class)
+        });
+        let slab = own.or_else(|| depot.take_partial(class));
+        let slab = if enough { slab } else { slab.or_else(|| depot.new_slab(class)) }?;
+        slab.descriptor().set_owner(me.0);
+        slab.descriptor().set_cursor(0);
+        Some(slab)
+    }
+
+    /// Sorts the slabs that others put on the notify stack.
+    fn take_notified<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) {
+        let mut next = self.owner(me).notified.take_all();
+        while let Some(slab) = next.and_then(|id| depot.regions.slab(id)) {
+            next = slab.descriptor().link();
+            self.keep_or_give(depot, me, slab);
+        }
+    }
+
+    /// Takes in a slab that the caller has just become the holder of.
+    pub(super) fn receive<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex, id: SlabId) {
+        // The class is read anew: I3. A held slab has one.
+        if let Some(slab) = depot.regions.slab(id) {
+            self.keep_or_give(depot, me, slab);
+        }
+    }
+
+    fn keep_or_give<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex, slab: SlabRef<'_>) {
+        let owner = self.owner(me);
+        if owner.list_len(slab.class) < OWNER_LIST_MAX {
+            slab.descriptor().set_owner(me.0);
+            owner.list_push(&slab);
+        } else {
+            depot.give_slab(slab);
+        }
+    }
+
+    /// Bytes of address space, and bytes committed.
+    pub fn extent(&self) -> (usize, usize) {
+        self.range.extent()
+    }
+
+    /// Gives everything back to the OS.
+    ///
+    /// # Safety
+    /// Nobody uses any owner, now or later.
+    pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
+        self.orphans.reset();
+        // SAFETY: the caller's promise.
+        unsafe { self.range.release(&depot.os) };
+    }
+}
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Gives all slabs of a chain to the depot.
+fn give_chain<P: Pages>(depot: &Depot<P>, mut next: Option<SlabId>) {
+    while let Some(slab) = next.and_then(|id| depot.regions.slab(id)) {
+        next = slab.descriptor().link();
+        depot.give_slab(slab);
+    }
+}
+
+/// Moves free blocks of `slab`, which the caller holds, to `slots`.
+///
+/// # Safety
+/// `slots` is valid for `room` writes.
+unsafe fn claim_into(slab: &SlabRef<'_>, slots: *mut Slot, room: usize, want: usize) -> usize {
+    let words = slab.shape().words();
+    let bytes = slab.shape().bytes as usize;
+    let base = slab.base().as_ptr();
+    let mut word = slab.descriptor().cursor();
+    let mut taken = 0;
+    while word < words && taken < want {
+        let mut bits = slab.word(word).claim((room - taken).min(64) as u32);
+        if bits == 0 {
+            word += 1;
+            continue;
+        }
+        taken += bits.count_ones() as usize;
+        // SAFETY: the slots of this word end here, within `room`.
+        let mut slot = unsafe { slots.add(taken) };
+        // SAFETY: the word's first block lies in the slab.
+        let first = unsafe { base.add(word * 64 * bytes) };
+        while bits != 0 {
+            let block = bits.trailing_zeros() as usize * bytes;
+            bits &= bits - 1;
+            // SAFETY: one slot for each bit.
+            slot = unsafe { slot.sub(1) };
+            // SAFETY: a bit that was set is a block of the slab.
+            let block = unsafe { first.add(block) };
+            // SAFETY: within `room`.
+            unsafe { slot.write(block) };
+        }
+    }
+    slab.descriptor().set_cursor(word);
+    taken
+}
+
+/// Takes one block of `class` without an owner: for threads that have none, before or after their time.
+pub(crate) fn take_one<P: Pages>(depot: &Depot<P>, class: ClassIndex) -> *mut u8 {
+    let mut block: Slot = core::ptr::null_mut();
+    loop {
+        let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) else {
+            return core::ptr::null_mut();
+        };
+        slab.descriptor().set_cursor(0);
+        // SAFETY: one slot.
+        let taken = unsafe { claim_into(&slab, &raw mut block, 1, 1) };
+        if slab.has_free() {
+            depot.give_slab(slab);
+        } else if slab.descriptor().leave_queue(|| slab.has_free())
+            && let Some(slab) = depot.regions.slab(slab.id())
+        {
+            depot.give_slab(slab);
+        }
+        if taken == 1 {
+            return block;
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Size classes: which block size serves a request.
+//!
+//! # Role        size and alignment to class; a class's block size, slab shape and divisor. Pure arithmetic.
+//! # Classes     8; 16 to 128 in steps of 16; then 8 steps per doubling up to 32 KiB: at most 1/9 of a block
+//!               above 128 bytes is waste. 73 in all.
+//! # Alignment   a slab starts at a granule, so a block is aligned to every power of two that divides its size.
+//! # Look-up     one byte of a table up to 1 KiB, a count of leading zeros above: O(1)
+//! # Checked by  the tests below (every size, every alignment), tests/size_classes.rs prints the table
+
+use crate::config::{GRANULE_BYTES, MAGAZINE_BYTES_MAX, MAGAZINE_SLOTS, SMALL_BYTES_MAX};
+use crate::units::ClassIndex;
+
+/// log2 of the steps per doubling above 128 bytes.
+const STEPS_SHIFT: u32 = 3;
+/// log2 of the size up to which steps are 16 bytes wide.
+const LINEAR_SHIFT: u32 = 7;
+/// Classes up to and with 128 bytes: 8, and 8 multiples of 16.
+const LINEAR_COUNT: usize = 1 + (1 << LINEAR_SHIFT) / 16;
+/// Number of size classes.
+pub const CLASS_COUNT: usize =
+    LINEAR_COUNT + ((SMALL_BYTES_MAX.ilog2() - LINEAR_SHIFT) as usize) * (1 << STEPS_SHIFT);
+
+/// Sizes served by the table, in bytes.
+const TABLE_BYTES_MAX: usize = 1024;
+/// Alignment that every class of at least that size has, in bytes.
+const ALIGN_NATURAL: usize = 16;
+/// Granules of a slab at most.
+pub(crate) const SLAB_GRANULES_MAX: usize = 8;
+/// A slab has at least this many blocks where `SLAB_GRANULES_MAX` allows, to spread the cost of making it.
+const SLAB_BLOCKS_MIN: usize = 8;
+/// Blocks of a slab at most: 64 KiB of 8-byte blocks.
+pub(crate) const SLAB_BLOCKS_MAX: usize = GRANULE_BYTES / 8;
+/// Blocks that one granule's first row of bitmap words can count (see `slab::ChunkMeta`).
+pub(crate) const ROW_BLOCKS: usize = 1024;
+
+/// What the rest of the allocator knows of a class.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(16))]
+pub struct SizeClass {
+    /// Bytes of a block.
+    pub bytes: u32,
+    /// ceil(2^32 / bytes): `offset * reciprocal >> 32` is the block's number for every offset that is a multiple.
+    pub reciprocal: u32,
+    /// Blocks of a slab.
+    pub blocks: u16,
+    /// Granules of a slab.
+    pub granules: u8,
+    /// Blocks of a magazine at most.
+    pub magazine_blocks: u8,
+}
+
+impl SizeClass {
+    /// Words of a slab's free bitmap.
+    #[inline(always)]
+    pub const fn words(&self) -> usize {
+        (self.blocks as usize).div_ceil(64)
+    }
+
+    /// The bits of word `word` that stand for blocks.
+    #[inline(always)]
+    pub const fn word_mask(&self, word: usize) -> u64 {
+        let blocks = self.blocks as usize - word * 64;
+        if blocks >= 64 { u64::MAX } else { (1 << blocks) - 1 }
+    }
+}
+
+/// All classes, smallest first.
+pub static CLASSES: [SizeClass; CLASS_COUNT] = CLASSES_CONST;
+
+const CLASSES_CONST: [SizeClass; CLASS_COUNT] = {
+    let mut classes = [make(8); CLASS_COUNT];
+    let mut index = 1;
+    while index < CLASS_COUNT {
+        let bytes = if index < LINEAR_COUNT {
+            index * 16
+        } else {
+            let step = index - LINEAR_COUNT;
+            let doubling = LINEAR_SHIFT as usize + (step >> STEPS_SHIFT);
+            (1 << doubling) + ((step & ((1 << STEPS_SHIFT) - 1)) + 1) * (1 << (doubling - STEPS_SHIFT as usize))
+        };
+        classes[index] = make(bytes);
+        index += 1;
+    }
+    classes
+};
+
+/// The class of blocks of `bytes`: its slab is the smallest with less than 1/16 of tail waste and enough blocks.
+const fn make(bytes: usize) -> SizeClass {
+    let mut granules = 1;
+    let mut best = 1;
+    let mut best_tail = usize::MAX;
+    while granules <= SLAB_GRANULES_MAX {
+        let slab = granules * GRANULE_BYTES;
+        let tail = slab % bytes;
+        if tail * 16 < slab && slab / bytes >= SLAB_BLOCKS_MIN {
+            best = granules;
+            break;
+        }
+        if slab / bytes >= SLAB_BLOCKS_MIN && tail * best < best_tail.saturating_mul(granules) {
+            best = granules;
+            best_tail = tail;
+        }
+        granules += 1;
+    }
+    let magazine = MAGAZINE_BYTES_MAX / bytes;
+    SizeClass {
+        bytes: bytes as u32,
+        reciprocal: (1u64 << 32).div_ceil(bytes as u64) as u32,
+        blocks: (best * GRANULE_BYTES / bytes) as u16,
+        granules: best as u8,
+        magazine_blocks: if magazine < MAGAZINE_SLOTS { magazine as u8 } else { MAGAZINE_SLOTS as u8 - 1 },
+    }
+}
+
+/// Class by size in 8-byte steps, up to `TABLE_BYTES_MAX`.
+static TABLE: [u8; TABLE_BYTES_MAX / 8 + 1] = {
+    let mut table = [0; TABLE_BYTES_MAX / 8 + 1];
+    let mut step = 0;
+    while step < table.len() {
+        let mut class = 0;
+        while (CLASSES_CONST[class].bytes as usize) < step * 8 {
+            class += 1;
+        }
+        table[step] = class as u8;
+        step += 1;
+    }
+    table
+};
+
+const _: () = {
+    let mut class = 0;
+    while class < CLASS_COUNT {
+        let shape = &CLASSES_CONST[class];
+        assert!(shape.blocks as usize <= SLAB_BLOCKS_MAX);
+        assert!(shape.granules == 1 || shape.blocks as usize <= ROW_BLOCKS, "a long slab's bits fit in its first row");
+        assert!(shape.magazine_blocks >= 2, "half a magazine is at least a block");
+        class += 1;
+    }
+    assert!(CLASSES_CONST[CLASS_COUNT - 1].bytes as usize == SMALL_BYTES_MAX);
+    assert!(CLASS_COUNT < u8::MAX as usize - 2, "class bytes keep room for their special values");
+};
+
+/// The smallest class that serves `size` bytes at `align`, or none where only a span does.
+///
+/// `align` is a power of two. Any size is allowed; 0 is served by the smallest class.
+#[inline(always)]
+pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
+    if size <= TABLE_BYTES_MAX && align <= ALIGN_NATURAL {
+        // `max`: a class of at least `align` bytes is a multiple of it, up to 16.
+        let step = (if size > align { size } else { align }).div_ceil(8);
+        // SAFETY: step <= TABLE_BYTES_MAX / 8, the table's last index.
+        return Some(ClassIndex::new(unsafe { *TABLE.get_unchecked(step) }));
+    }
+    class_of_slow(size, align)
+}
+
+/// The same for large sizes and alignments.
+#[inline]
+fn class_of_slow(size: usize, align: usize) -> Option<ClassIndex> {
+    if size > SMALL_BYTES_MAX || align > SMALL_BYTES_MAX {
+        return None;
+    }
+    let size = if align <= ALIGN_NATURAL { size } else { size.max(1).next_multiple_of(align) };
+    let mut class = index_of(size);
+    // Ends at the latest at the largest class, a power of two.
+    while align > ALIGN_NATURAL && !CLASSES[class].bytes.is_multiple_of(align as u32) {
+        class += 1;
+    }
+    Some(ClassIndex::new(class as u8))
+}
+
+/// Number of the smallest class of at least `size` bytes; `size` is at most `SMALL_BYTES_MAX`.
+const fn index_of(size: usize) -> usize {
+    if size <= TABLE_BYTES_MAX {
+        return TABLE[size.div_ceil(8)] as usize;
+    }
+    let last = size - 1;
+    let doubling = last.ilog2();
+    let step = (last >> (doubling - STEPS_SHIFT)) & ((1 << STEPS_SHIFT) - 1);
+    LINEAR_COUNT + (((doubling - LINEAR_SHIFT) as usize) << STEPS_SHIFT) + step
+}
+
+/// What is known of `class`.
+#[inline(always)]
+pub fn shape(class: ClassIndex) -> &'static SizeClass {
+    // SAFETY: ClassIndex I1.
+    unsafe { CLASSES.get_unchecked(class.get()) }
+}
+
+/// Every class, smallest first.
+pub fn all() -> impl Iterator<Item = ClassIndex> {
+    (0..CLASS_COUNT).map(|index| ClassIndex::new(index as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_size_and_alignment_is_served_by_the_smallest_class_that_fits() {
+        for size in 0..=SMALL_BYTES_MAX + 1 {
+            for align in (0..=16).map(|shift| 1usize << shift) {
+                let fits = |shape: &SizeClass| {
+                    shape.bytes as usize >= size && (align <= 8 || (shape.bytes as usize).is_multiple_of(align))
+                };
+                let expected = CLASSES.iter().position(fits);
+                assert_eq!(class_of(size, align).map(ClassIndex::get), expected, "size {size} align {align}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_waste_of_every_class_is_bounded() {
+        println!("class  bytes  blocks  granules  magazine  waste%  tail%");
+        let mut previous = 0;
+        for (index, shape) in CLASSES.iter().enumerate() {
+            let bytes = shape.bytes as usize;
+            let waste = (bytes - previous - 1) as f64 / bytes as f64;
+            let slab = shape.granules as usize * GRANULE_BYTES;
+            let tail = (slab - shape.blocks as usize * bytes) as f64 / slab as f64;
+            println!(
+                "{index:5} {bytes:6} {:7} {:9} {:9} {:7.2} {:6.2}",
+                shape.blocks, shape.granules, shape.magazine_blocks, waste * 100.0, tail * 100.0
+            );
+            assert!(bytes <= 128 || waste <= 0.125, "class {index} wastes {waste}");
+            assert!(tail < 1.0 / 16.0, "slab of class {index} wastes {tail}");
+            previous = bytes;
+        }
+    }
+
+    #[test]
+    fn the_reciprocal_divides_every_block_offset() {
+        for shape in &CLASSES {
+            for block in 0..u64::from(shape.blocks) {
+                let offset = block * u64::from(shape.bytes);
+                assert_eq!(offset * u64::from(shape.reciprocal) >> 32, block);
+            }
+        }
+    }
+
+    #[test]
+    fn table_and_formula_agree() {
+        for (index, shape) in CLASSES.iter().enumerate() {
+            assert_eq!(index_of(shape.bytes as usize), index);
+            assert_eq!(index_of(shape.bytes as usize - 7), index);
+        }
+    }
+}

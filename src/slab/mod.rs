@@ -1,0 +1,239 @@
+//! A slab: a span cut into blocks of one class. All it knows is written out of line, never in a block.
+//!
+//! # Role        the slab descriptor (`Slab`) and where its bitmap lies (`ChunkMeta`)
+//! # Accounting  in use + in magazines + free bits == `SizeClass::blocks`
+//! # Invariants  I1: while `queued` is set, exactly one place has the slab: an owner (current, list or notify
+//!                   stack), the depot's partial set, or the thread that has just taken it from one of these.
+//!                   That place is the slab's holder.
+//!               I2: a slab that is not queued has no free block, or the thread that released the first block of
+//!                   some word is on its way to queue it.
+//!               I3: `class`, `granules`, `back` change only while every block is claimed by one thread.
+//! # Ordering    QUEUE-SLAB: the swaps of `queued` (AcqRel) are totally ordered. `leave_queue` looks for bits after
+//!               its swap; `enter_queue` comes after the release of a bit. Whichever swap is second sees the
+//!               other side's work, so a free block is never forgotten.
+//! # Progress    wait-free
+//! # Not here    who queues where (see `owner`, `depot`)
+//! # Checked by  loom_tests/slab_queue.rs
+
+pub mod bitmap;
+
+use crate::config::CHUNK_GRANULES;
+use crate::size_class::ROW_BLOCKS;
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use crate::units::{ClassIndex, SlabId};
+use bitmap::FreeWord;
+
+/// Descriptor of a slab, or of a large block: one for each granule, used by the span that starts there.
+/// Zeroed memory is a valid descriptor of nothing. A line of its own, so that two threads' slabs do not share one.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Slab {
+    /// Index of the record whose owner is told of the first free block: a hint (a stale one does no harm).
+    owner: AtomicU32,
+    /// Next slab of the list or stack that this one is in; only its holder writes it.
+    link: AtomicU32,
+    /// Granules of the span.
+    granules: AtomicU32,
+    /// Word where the holder's next claim starts; only the holder uses it.
+    cursor: AtomicU16,
+    /// 1 while some place holds the slab (I1).
+    queued: AtomicU8,
+    /// Granules from the start of the span to this granule (a slab has at most 8).
+    back: AtomicU8,
+    /// 1 if the span is a large block whose pages came from elsewhere.
+    moved: AtomicU8,
+}
+
+impl Default for Slab {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Slab {
+    /// A descriptor of nothing.
+    pub fn new() -> Self {
+        Self {
+            owner: AtomicU32::new(0),
+            link: AtomicU32::new(0),
+            granules: AtomicU32::new(0),
+            cursor: AtomicU16::new(0),
+            queued: AtomicU8::new(0),
+            back: AtomicU8::new(0),
+            moved: AtomicU8::new(0),
+        }
+    }
+
+    /// Begins a slab, queued with the caller as its holder; or a large block, of which only `granules` counts.
+    pub fn begin(&self, granules: usize) {
+        // ordering: Relaxed, all of it: the span is the caller's alone (I3). Whoever meets the slab later got it
+        // from a queue or owns one of its blocks, and both are later than this.
+        self.granules.store(granules as u32, Ordering::Relaxed);
+        self.link.store(0, Ordering::Relaxed);
+        self.cursor.store(0, Ordering::Relaxed);
+        self.back.store(0, Ordering::Relaxed);
+        self.moved.store(0, Ordering::Relaxed);
+        self.queued.store(1, Ordering::Relaxed);
+    }
+
+    /// Marks this granule as lying `granules` behind the start of its slab.
+    pub fn begin_inside(&self, granules: usize) {
+        // ordering: Relaxed, as in `begin`.
+        self.back.store(granules as u8, Ordering::Relaxed);
+    }
+
+    /// Granules from the start of the slab to this granule.
+    #[inline]
+    pub fn back(&self) -> usize {
+        // ordering: Relaxed; the caller owns a block of the slab, and I3.
+        self.back.load(Ordering::Relaxed) as usize
+    }
+
+    /// Granules of the span.
+    #[inline]
+    pub fn granules(&self) -> usize {
+        // ordering: Relaxed; the caller owns a block of the span or holds the slab, and I3.
+        self.granules.load(Ordering::Relaxed) as usize
+    }
+
+    /// Changes the length of a large block's span; only for the block's owner.
+    pub fn set_granules(&self, granules: usize) {
+        // ordering: Relaxed; only the block's owner reads it, or statistics, which may be late.
+        self.granules.store(granules as u32, Ordering::Relaxed);
+    }
+
+    /// Notes that the pages of a large block came from elsewhere; only for its owner.
+    pub fn set_moved(&self) {
+        // ordering: Relaxed; only the block's owner reads it.
+        self.moved.store(1, Ordering::Relaxed);
+    }
+
+    /// Did the pages of the large block come from elsewhere?
+    pub fn is_moved(&self) -> bool {
+        // ordering: Relaxed; only the block's owner reads it.
+        self.moved.load(Ordering::Relaxed) != 0
+    }
+
+    /// The record that is told of the first free block.
+    #[inline]
+    pub fn owner(&self) -> u32 {
+        // ordering: Relaxed, a hint.
+        self.owner.load(Ordering::Relaxed)
+    }
+
+    /// Makes `record` the one that is told; only for the holder.
+    #[inline]
+    pub fn set_owner(&self, record: u32) {
+        // ordering: Relaxed, a hint.
+        self.owner.store(record, Ordering::Relaxed);
+    }
+
+    /// Where the holder's next claim starts.
+    #[inline]
+    pub fn cursor(&self) -> usize {
+        // ordering: Relaxed; only the holder uses it, and holders hand over through a queue.
+        self.cursor.load(Ordering::Relaxed) as usize
+    }
+
+    /// Sets where the next claim starts; only for the holder.
+    #[inline]
+    pub fn set_cursor(&self, word: usize) {
+        // ordering: Relaxed, as in `cursor`.
+        self.cursor.store(word as u16, Ordering::Relaxed);
+    }
+
+    /// Next slab of the list that this one is in.
+    #[inline]
+    pub fn link(&self) -> Option<SlabId> {
+        // ordering: Relaxed; the stack or list that carries the slab publishes its link.
+        SlabId::from_raw(self.link.load(Ordering::Relaxed))
+    }
+
+    /// Sets the next slab; only for the holder.
+    #[inline]
+    pub fn set_link(&self, next: Option<SlabId>) {
+        // ordering: Relaxed, as in `link`.
+        self.link.store(SlabId::raw_option(next), Ordering::Relaxed);
+    }
+
+    /// After the release of the first block of a word. `true`: the slab was in no queue and the caller is its
+    /// holder now, who must put it into one.
+    #[inline]
+    #[must_use]
+    pub fn enter_queue(&self) -> bool {
+        // ordering: AcqRel [QUEUE-SLAB] after the caller's release of a bit; before `leave_queue`'s look at it.
+        self.queued.swap(1, Ordering::AcqRel) == 0
+    }
+
+    /// The holder found no more free block and lets go. `has_free` looks at the bitmap. `true`: a block came back
+    /// meanwhile and the caller is the holder again.
+    #[inline]
+    #[must_use]
+    pub fn leave_queue(&self, has_free: impl Fn() -> bool) -> bool {
+        // ordering: AcqRel [QUEUE-SLAB] the swap comes before the look; pairs with `enter_queue`.
+        self.queued.swap(0, Ordering::AcqRel);
+        if bug("leave without a look") {
+            return false;
+        }
+        has_free() && self.enter_queue()
+    }
+
+    /// Is the slab in some queue? For `check()` at rest.
+    pub fn is_queued(&self) -> bool {
+        // ordering: Relaxed, for a caller that knows that nothing moves.
+        self.queued.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Words in a row: enough for the blocks of 64 bytes in a granule.
+pub const ROW_WORDS: usize = ROW_BLOCKS / 64;
+/// Planes of rows: enough for the blocks of 8 bytes in a granule.
+pub const PLANES: usize = crate::size_class::SLAB_BLOCKS_MAX / ROW_BLOCKS;
+
+/// All that is known of a chunk's slabs: a descriptor for each granule, and the bitmaps.
+///
+/// Word `w` of the slab at granule `g` is `rows[w / 16][g][w % 16]`. So slabs of blocks of 64 bytes and more live
+/// in the first plane, densely, and the pages of the other planes are touched by smaller classes only.
+#[repr(C)]
+pub struct ChunkMeta {
+    /// One descriptor for each granule.
+    pub slabs: [Slab; CHUNK_GRANULES],
+    /// The bitmaps.
+    pub rows: [[[FreeWord; ROW_WORDS]; CHUNK_GRANULES]; PLANES],
+}
+
+/// Class of the span that a granule belongs to, in one byte; 0 is a granule of no slab and no large block's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GranuleUse {
+    /// Free, or inside a large block.
+    Other,
+    /// Part of a slab of that class.
+    Slab(ClassIndex),
+    /// The first granule of a large block.
+    Large,
+}
+
+impl GranuleUse {
+    const LARGE: u8 = u8::MAX;
+
+    /// From its stored form.
+    #[inline(always)]
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Other,
+            Self::LARGE => Self::Large,
+            class => Self::Slab(ClassIndex::new(class - 1)),
+        }
+    }
+
+    /// Its stored form.
+    #[inline(always)]
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Other => 0,
+            Self::Slab(class) => class.get() as u8 + 1,
+            Self::Large => Self::LARGE,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The end of the process: how to be last, and how to know that nobody else runs.
+//!
+//! # The order in which glibc ends a process that returns from `main` or calls `exit`
+//! 1. the calling thread's thread-local destructors;
+//! 2. handlers of `atexit` and C++ static destructors, last registered first;
+//! 3. the handler registered before all others: `_dl_fini`, which runs the `.fini_array` of the program, then of
+//!    its libraries;
+//! 4. any handler registered meanwhile;
+//! 5. stdio's flush; 6. `_exit`.
+//!
+//! So a function in `.fini_array` of the program that registers a handler gets it run in step 4, after every
+//! library's destructors. Only stdio's flush is later; the handler does it itself (`fflush(NULL)`) so that nothing
+//! is left to write when step 5 looks at buffers that may lie in our memory. musl ends in the same order but
+//! accepts no handler in step 3; there the function does the work at once.
+//!
+//! In a shared library with a copy of the allocator of its own, `.fini_array` may run at `dlclose`, after which a
+//! registered handler would be gone: there, too, the work is done at once.
+
+/// What runs at the end of the process.
+pub trait ProcessEnd {
+    /// Called once, on the thread that ends the process.
+    fn end_of_process();
+}
+
+/// From a function in `.fini_array`: calls `E::end_of_process` as late as the platform allows.
+pub fn arrange_release<E: ProcessEnd>() {
+    #[cfg(target_env = "gnu")]
+    if in_main_program() {
+        // SAFETY: registers a function of the main program, which is never unloaded.
+        if unsafe { __cxa_atexit(last_handler::<E>, core::ptr::null_mut(), core::ptr::null_mut()) } == 0 {
+            return;
+        }
+    }
+    last_handler::<E>(core::ptr::null_mut());
+}
+
+extern "C" fn last_handler<E: ProcessEnd>(_argument: *mut libc::c_void) {
+    E::end_of_process();
+}
+
+#[cfg(target_env = "gnu")]
+unsafe extern "C" {
+    fn __cxa_atexit(
+        handler: extern "C" fn(*mut libc::c_void),
+        argument: *mut libc::c_void,
+        library: *mut libc::c_void,
+    ) -> libc::c_int;
+
+    /// The ELF header of the object that this code is linked into; every linker defines it.
+    static __ehdr_start: libc::Elf64_Ehdr;
+}
+
+/// Is this code part of the main program, not of a shared library? The kernel tells every program where its own
+/// program headers are.
+#[cfg(target_env = "gnu")]
+fn in_main_program() -> bool {
+    // SAFETY: the linker places the symbol at this object's ELF header.
+    let header = unsafe { &__ehdr_start };
+    // SAFETY: getauxval has no conditions.
+    let program_headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+    let own = core::ptr::from_ref(header).addr() + header.e_phoff as usize;
+    own == program_headers as usize
+}
+
+/// Writes out all that stdio still has to write.
+pub fn flush_stdio() {
+    // SAFETY: null means all streams.
+    unsafe { libc::fflush(core::ptr::null_mut()) };
+}
+
+/// Times that `other_threads` looks again while threads are still ending, and the pause between two looks, in
+/// microseconds: together 10 ms. A joined thread is counted by the kernel for a moment after `pthread_join`.
+const LOOKS: u32 = 100;
+const PAUSE_MICROSECONDS: u32 = 100;
+
+/// Does any other thread run in this process? `true` also where it cannot be known.
+///
+/// `registered` tells whether threads with a cache are left: those have not ended, so there is nothing to wait for.
+pub fn other_threads(registered: impl Fn() -> bool) -> bool {
+    for _ in 0..LOOKS {
+        // SAFETY: all zeros is a valid `stat`.
+        let mut stat: libc::stat = unsafe { core::mem::zeroed() };
+        // SAFETY: the path ends with a zero, `stat` is valid.
+        if unsafe { libc::stat(c"/proc/self/task".as_ptr(), &raw mut stat) } != 0 {
+            return true;
+        }
+        // A directory has two links and one for each folder in it: a thread each.
+        if stat.st_nlink <= 3 {
+            return false;
+        }
+        if registered() {
+            return true;
+        }
+        // SAFETY: usleep has no conditions.
+        unsafe { libc::usleep(PAUSE_MICROSECONDS) };
+    }
+    true
+}

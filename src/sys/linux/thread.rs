@@ -1,0 +1,79 @@
+//! The end of a thread, through a pthread key: its destructor runs after the thread-local destructors of Rust and
+//! C++, which the C library calls first.
+
+use crate::sync::{AtomicU32, Ordering};
+
+/// What runs at the end of a thread that asked for it.
+pub trait EndOfThread {
+    /// Called once, on the ending thread.
+    fn end_of_thread();
+}
+
+/// A lazily made pthread key. No lock: two threads may both make one, and one of them is deleted again.
+#[derive(Debug)]
+pub struct ThreadEnd(
+    /// The key + 1; 0 is none yet.
+    AtomicU32,
+);
+
+/// Rounds of key destructors that are let pass, so that other keys' destructors, which may still free, come
+/// first. POSIX promises 4 rounds; the third leaves one to spare.
+const ROUNDS_LET_PASS: usize = 2;
+
+impl ThreadEnd {
+    /// No key yet.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    fn key<E: EndOfThread>(&self) -> Option<libc::pthread_key_t> {
+        // ordering: Relaxed; the key is a number, nothing else is published with it.
+        let known = self.0.load(Ordering::Relaxed);
+        if known != 0 {
+            return Some(known - 1);
+        }
+        let mut key = 0;
+        // SAFETY: `key` is valid; `destructor` may be called at the end of any thread with a value set.
+        if unsafe { libc::pthread_key_create(&raw mut key, Some(destructor::<E>)) } != 0 {
+            return None;
+        }
+        // ordering: Relaxed, as above.
+        match self.0.compare_exchange(0, key + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Some(key),
+            Err(other) => {
+                // SAFETY: our own key, which nobody has seen.
+                unsafe { libc::pthread_key_delete(key) };
+                Some(other - 1)
+            }
+        }
+    }
+
+    /// Calls `E::end_of_thread` at the end of the calling thread. `false`: not possible, no key could be had.
+    #[must_use]
+    pub fn arrange<E: EndOfThread>(&self) -> bool {
+        self.key::<E>().is_some_and(|key| {
+            KEY.with(|own| own.set(key));
+            // SAFETY: the key exists; the value is a count, not a pointer that anyone follows.
+            unsafe { libc::pthread_setspecific(key, core::ptr::without_provenance(1)) == 0 }
+        })
+    }
+}
+
+std::thread_local! {
+    /// The key, for the destructor: pthreads tells it the value only.
+    static KEY: core::cell::Cell<libc::pthread_key_t> = const { core::cell::Cell::new(0) };
+}
+
+/// The value counts the rounds.
+extern "C" fn destructor<E: EndOfThread>(value: *mut libc::c_void) {
+    let round = value.addr();
+    if round <= ROUNDS_LET_PASS {
+        let key = KEY.with(core::cell::Cell::get);
+        // SAFETY: the key exists; the value is a count.
+        if unsafe { libc::pthread_setspecific(key, core::ptr::without_provenance(round + 1)) } == 0 {
+            return;
+        }
+    }
+    E::end_of_thread();
+}

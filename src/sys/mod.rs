@@ -1,0 +1,70 @@
+//! The operating system: what a heap asks of it.
+//!
+//! # Role        the seam `Pages` (address space), and per platform: threads' ends, the process's end, fatal reports
+//! # States      of a range of address space:
+//!
+//! ```text
+//! (nothing) --reserve--> Reserved --commit--> Zeroed --first write--> Dirty
+//!     ^                     |                   ^                       |
+//!     +------release--------+-- release --------+------ purge ----------+
+//! ```
+//!
+//! # Not here    when to do what (see `depot`)
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub mod linux;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use linux as platform;
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platform");
+
+use core::ptr::NonNull;
+
+/// Address space and pages. Lengths are multiples of the granule, in bytes.
+///
+/// # Safety
+/// An implementation hands out ranges that nobody else uses, aligned to the OS page at least; committed memory
+/// that was never written, and purged memory, reads as zero.
+pub unsafe trait Pages: Sync {
+    /// A new range of address space without access and without charge, or `None`.
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Makes reserved memory readable and writable. Idempotent: committed memory stays as it is.
+    /// `false`: refused, nothing changed.
+    ///
+    /// # Safety
+    /// The range lies in one reservation of this object.
+    #[must_use]
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Gives the pages back and keeps the address space; the range reads as zero afterwards.
+    /// `false`: refused, the contents are unchanged.
+    ///
+    /// # Safety
+    /// The range is committed, and the caller has it to itself.
+    #[must_use]
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Moves the pages of `from` to `to`. `from` reads as zero afterwards. `false`: not possible here, nothing
+    /// changed.
+    ///
+    /// # Safety
+    /// Both ranges are committed and do not overlap, and the caller has them to itself.
+    #[must_use]
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Maps committed memory anew: it reads as zero, and the kernel may join it with its neighbours again.
+    /// `false`: refused, the contents are unchanged.
+    ///
+    /// # Safety
+    /// As for `purge`.
+    #[must_use]
+    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Gives a whole reservation back.
+    ///
+    /// # Safety
+    /// The range is one that `reserve` returned, and nobody uses it any more.
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
+}

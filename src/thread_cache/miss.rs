@@ -1,0 +1,193 @@
+//! What happens when the loaded magazine is empty (malloc) or full (free).
+//!
+//! # Order       malloc: the newest stashed magazine, else a refill from slabs.
+//!               free: more capacity, else the stash, else the oldest blocks are dissolved.
+//!               So blocks leave in the order in which they came, and the newest, which are warm, stay.
+
+use super::{Cached, Ordering, dummy_top};
+use crate::config::MAGAZINE_SLOTS;
+use crate::depot::magazines::{Magazine, Slot};
+use crate::size_class::{self, shape};
+use crate::sync::AtomicU64;
+use crate::sys::Pages;
+use crate::units::ClassIndex;
+
+impl<P: Pages> Cached<'_, P> {
+    /// malloc after `pop` found nothing: a block of `class`, or null at the end of memory.
+    pub fn allocate(&self, class: ClassIndex) -> *mut u8 {
+        let state = &self.cache.classes[class.get()];
+        state.count_miss();
+        match self.cache.loaded(class) {
+            None => {
+                if !self.load_first(class) {
+                    return crate::owner::take_one(self.depot, class);
+                }
+            }
+            Some(empty) => {
+                if let Some(full) = state.stash_pop() {
+                    self.put_aside(empty);
+                    // A stashed magazine is full.
+                    self.cache.tops.set_top(class, slot_at(full, MAGAZINE_SLOTS));
+                    return self.cache.tops.pop(class);
+                }
+                let capacity = self.grown_capacity(class);
+                self.set_empty(class, empty, capacity);
+            }
+        }
+        self.refill(class);
+        self.cache.tops.pop(class)
+    }
+
+    /// free after `push` found no room. `block` is the caller's.
+    pub fn free(&self, class: ClassIndex, block: *mut u8) {
+        let state = &self.cache.classes[class.get()];
+        state.count_miss();
+        match self.cache.loaded(class) {
+            None => {
+                if !self.load_first(class) {
+                    self.owners.dissolve(self.depot, Some(self.me), class, &[block]);
+                    return;
+                }
+            }
+            Some(full) => self.make_room(class, full),
+        }
+        let pushed = self.cache.tops.push(class, block);
+        debug_assert!(pushed, "there is room now");
+    }
+
+    /// Gives the class its first magazine, empty.
+    fn load_first(&self, class: ClassIndex) -> bool {
+        let Some(magazine) = self.take_magazine() else { return false };
+        let capacity = self.first_capacity(class);
+        self.set_empty(class, magazine, capacity);
+        true
+    }
+
+    /// Fills part of the empty loaded magazine: half, so that the frees to come find room as well.
+    fn refill(&self, class: ClassIndex) {
+        let capacity = self.cache.classes[class.get()].capacity();
+        let top = self.cache.tops.top(class);
+        count(&self.cache.refills);
+        // SAFETY: the magazine is empty, so `capacity` slots lie behind `top`.
+        let taken = unsafe { self.owners.refill(self.depot, self.me, class, top, capacity, capacity.div_ceil(2)) };
+        // SAFETY: at most `capacity`.
+        self.cache.tops.set_top(class, unsafe { top.add(taken) });
+    }
+
+    /// Makes room in the full loaded magazine.
+    fn make_room(&self, class: ClassIndex, full: *mut Magazine) {
+        let state = &self.cache.classes[class.get()];
+        let capacity = state.capacity();
+        let grown = self.grown_capacity(class);
+        if grown > capacity {
+            self.move_blocks(class, full, capacity, grown);
+            return;
+        }
+        if capacity == usize::from(shape(class).magazine_blocks)
+            && self.grown_stash(class) > state.stash_len()
+            && let Some(empty) = self.take_magazine()
+        {
+            state.stash_push(full);
+            self.set_empty(class, empty, capacity);
+            return;
+        }
+        if let Some(oldest) = state.stash_shift() {
+            self.dissolve(class, oldest, MAGAZINE_SLOTS - capacity, capacity);
+            state.stash_push(full);
+            self.set_empty(class, oldest, capacity);
+            return;
+        }
+        // Half: the next frees find room, and the next mallocs blocks.
+        let old = capacity.div_ceil(2);
+        self.dissolve(class, full, usize::from(state.start()), old);
+        self.move_blocks(class, full, capacity - old, capacity);
+    }
+
+    /// Gives all blocks back to their slabs and all magazines to the pool.
+    pub fn drain(&self) {
+        for class in size_class::all() {
+            let state = &self.cache.classes[class.get()];
+            while let Some(magazine) = state.stash_shift() {
+                let capacity = usize::from(shape(class).magazine_blocks);
+                self.dissolve(class, magazine, MAGAZINE_SLOTS - capacity, capacity);
+                self.give_magazine(magazine);
+            }
+            let Some(magazine) = self.cache.loaded(class) else { continue };
+            let blocks = self.cache.loaded_blocks(class);
+            self.dissolve(class, magazine, usize::from(state.start()), blocks);
+            self.cache.tops.set_top(class, dummy_top());
+            self.give_magazine(magazine);
+            state.set_stash_limit(0);
+            state.set_misses(0);
+        }
+        let reserve = self.cache.reserve();
+        self.cache.set_reserve(core::ptr::null_mut());
+        self.give_magazine(reserve);
+        self.cache.set_granted(0);
+    }
+
+    /// Loads `magazine`, empty, with room for `capacity` blocks.
+    fn set_empty(&self, class: ClassIndex, magazine: *mut Magazine, capacity: usize) {
+        let start = MAGAZINE_SLOTS - capacity;
+        // SAFETY: the magazine is this thread's; a capacity is below the number of slots, so a slot is before.
+        unsafe { slot_at(magazine, start - 1).write(core::ptr::null_mut()) };
+        self.cache.classes[class.get()].set_start(start as u8);
+        self.cache.tops.set_top(class, slot_at(magazine, start));
+    }
+
+    /// Moves the newest `blocks` of the loaded magazine to where a capacity of `capacity` wants them.
+    pub(super) fn move_blocks(&self, class: ClassIndex, magazine: *mut Magazine, blocks: usize, capacity: usize) {
+        debug_assert!(blocks <= capacity);
+        let from = self.cache.tops.top(class).wrapping_sub(blocks);
+        let to = slot_at(magazine, MAGAZINE_SLOTS - capacity);
+        // First, because the sentinel may take the place of one of them.
+        // SAFETY: both lie in the magazine, which is this thread's.
+        unsafe { core::ptr::copy(from, to, blocks) };
+        self.set_empty(class, magazine, capacity);
+        self.cache.tops.set_top(class, to.wrapping_add(blocks));
+    }
+
+    /// Gives `blocks` blocks from slot `from` on back to their slabs.
+    pub(super) fn dissolve(&self, class: ClassIndex, magazine: *mut Magazine, from: usize, blocks: usize) {
+        count(&self.cache.dissolves);
+        // SAFETY: the slots hold blocks; the magazine is this thread's and does not change meanwhile.
+        let blocks = unsafe { core::slice::from_raw_parts(slot_at(magazine, from), blocks) };
+        self.owners.dissolve(self.depot, Some(self.me), class, blocks);
+    }
+
+    fn take_magazine(&self) -> Option<*mut Magazine> {
+        let reserve = self.cache.reserve();
+        if reserve.is_null() {
+            return self.depot.magazines.take(&self.depot.os).map(core::ptr::NonNull::as_ptr);
+        }
+        self.cache.set_reserve(core::ptr::null_mut());
+        Some(reserve)
+    }
+
+    /// Keeps an empty magazine in reserve, or gives it to the pool.
+    pub(super) fn put_aside(&self, magazine: *mut Magazine) {
+        if self.cache.reserve().is_null() {
+            self.cache.set_reserve(magazine);
+        } else {
+            self.give_magazine(magazine);
+        }
+    }
+
+    fn give_magazine(&self, magazine: *mut Magazine) {
+        if let Some(magazine) = core::ptr::NonNull::new(magazine) {
+            // SAFETY: it came from the pool, and this thread has let go of it.
+            unsafe { self.depot.magazines.give(magazine) };
+        }
+    }
+}
+
+/// Slot `index` of a magazine, or its end.
+fn slot_at(magazine: *mut Magazine, index: usize) -> *mut Slot {
+    Magazine::slots(magazine).wrapping_add(index)
+}
+
+/// Adds one to a counter that only this thread writes.
+fn count(counter: &AtomicU64) {
+    // ordering: Relaxed, a statistic; no read-modify-write, as nobody else writes.
+    counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}

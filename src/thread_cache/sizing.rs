@@ -1,0 +1,120 @@
+//! How much a thread may cache: slow start, growth where it is missed, and one bound in bytes over all classes.
+//!
+//! # Accounting  `granted` = sum over classes of (capacity + `stash_limit` * `magazine_blocks`) * block bytes
+//! # Policy      a miss doubles the class's capacity, up to a whole magazine, then allows it a stashed one more. At
+//!               the bound, capacity is taken from classes that did not miss since the search came by last, but
+//!               only at every 16th miss: else classes in use would take from each other all the time.
+
+use super::{Cached, ClassCache};
+use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_MAX};
+use crate::size_class::{CLASS_COUNT, shape};
+use crate::sys::Pages;
+use crate::units::ClassIndex;
+
+/// Misses of a class between two searches for capacity to take away.
+const MISSES_PER_SEARCH: u8 = 16;
+
+/// Blocks that the first magazine of a class holds.
+fn first_blocks(class: ClassIndex) -> usize {
+    let shape = shape(class);
+    (MAGAZINE_BYTES_FIRST / shape.bytes as usize).clamp(1, MAGAZINE_BLOCKS_FIRST).min(shape.magazine_blocks.into())
+}
+
+impl ClassCache {
+    /// Counts a miss; never 0, which means that the class did not miss since the search came by.
+    pub(super) fn count_miss(&self) {
+        self.set_misses(self.misses().wrapping_add(1).max(1));
+    }
+
+    /// Notes that the search came by; was there a miss since the last time?
+    fn take_misses(&self) -> bool {
+        let missed = self.misses() != 0;
+        self.set_misses(0);
+        missed
+    }
+}
+
+impl<P: Pages> Cached<'_, P> {
+    /// Capacity of a class's first magazine. Granted in any case: without it, there is no cache.
+    pub(super) fn first_capacity(&self, class: ClassIndex) -> usize {
+        let blocks = first_blocks(class);
+        self.cache.set_granted(self.cache.granted() + blocks * shape(class).bytes as usize);
+        blocks
+    }
+
+    /// Capacity of the loaded magazine after the attempt to double it.
+    pub(super) fn grown_capacity(&self, class: ClassIndex) -> usize {
+        let shape = shape(class);
+        let capacity = self.cache.classes[class.get()].capacity();
+        let grown = (capacity * 2).min(shape.magazine_blocks.into());
+        if grown > capacity && self.grant((grown - capacity) * shape.bytes as usize, class) { grown } else { capacity }
+    }
+
+    /// Magazines that the stash may have, after the attempt to allow one more to a full one.
+    pub(super) fn grown_stash(&self, class: ClassIndex) -> u8 {
+        let state = &self.cache.classes[class.get()];
+        let limit = state.stash_limit();
+        let full = state.stash_len() == limit && usize::from(limit) < STASH_MAX;
+        if full && self.grant(usize::from(shape(class).magazine_blocks) * shape(class).bytes as usize, class) {
+            state.set_stash_limit(limit + 1);
+        }
+        state.stash_limit()
+    }
+
+    /// Grants `bytes` to `class`, if need be by taking them from other classes.
+    fn grant(&self, bytes: usize, class: ClassIndex) -> bool {
+        let most = self.depot.settings.cache_bytes_max();
+        if self.cache.granted() + bytes > most {
+            if !self.cache.classes[class.get()].misses().is_multiple_of(MISSES_PER_SEARCH) {
+                return false;
+            }
+            // Twice around: the first round may find only classes that missed.
+            for _ in 0..2 * CLASS_COUNT {
+                self.take_from_next(class);
+                if self.cache.granted() + bytes <= most {
+                    break;
+                }
+            }
+        }
+        let fits = self.cache.granted() + bytes <= most;
+        if fits {
+            self.cache.set_granted(self.cache.granted() + bytes);
+        }
+        fits
+    }
+
+    /// Moves the hand on by one class, and takes capacity from it if it is not `except` and did not miss.
+    fn take_from_next(&self, except: ClassIndex) {
+        let hand = (self.cache.hand() + 1) % CLASS_COUNT as u8;
+        self.cache.set_hand(hand);
+        let class = ClassIndex::new(hand);
+        if class != except && !self.cache.classes[class.get()].take_misses() {
+            self.shrink(class);
+        }
+    }
+
+    /// Dissolves the class's stash, and halves its magazine.
+    fn shrink(&self, class: ClassIndex) {
+        let Some(magazine) = self.cache.loaded(class) else { return };
+        let state = &self.cache.classes[class.get()];
+        let whole = usize::from(shape(class).magazine_blocks);
+        let mut freed = usize::from(state.stash_limit()) * whole;
+        while let Some(oldest) = state.stash_shift() {
+            self.dissolve(class, oldest, crate::config::MAGAZINE_SLOTS - whole, whole);
+            self.put_aside(oldest);
+        }
+        state.set_stash_limit(0);
+        let capacity = state.capacity();
+        let smaller = (capacity / 2).max(first_blocks(class));
+        if smaller < capacity {
+            let blocks = self.cache.loaded_blocks(class);
+            let excess = blocks.saturating_sub(smaller);
+            if excess > 0 {
+                self.dissolve(class, magazine, state.start().into(), excess);
+            }
+            self.move_blocks(class, magazine, blocks - excess, smaller);
+            freed += capacity - smaller;
+        }
+        self.cache.set_granted(self.cache.granted() - freed * shape(class).bytes as usize);
+    }
+}
