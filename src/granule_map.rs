@@ -23,7 +23,7 @@ use crate::depot::span_map::SpanMap;
 use crate::size_class::{CLASS_COUNT, SizeClass, shape};
 use crate::slab::bitmap::FreeWord;
 use crate::slab::{ChunkMeta, GranuleUse, Slab};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, GranuleIndex, SlabId};
 use core::ptr::NonNull;
@@ -54,6 +54,8 @@ pub struct Region {
     chunks: usize,
     /// Number of the region in its heap's list.
     number: usize,
+    /// Groups up to the last with a committed chunk: as far as a search must go.
+    groups_used: AtomicUsize,
 }
 
 /// Bytes kept for the header: the largest OS page, so that what follows is page-aligned.
@@ -98,7 +100,7 @@ impl Region {
         let heap = unsafe { start.add(heap_offset) };
         let header = start.cast::<Region>();
         // SAFETY: the header is committed, aligned to a page, and nobody else's.
-        unsafe { header.write(Region { start, bytes, heap, chunks, number }) };
+        unsafe { header.write(Region { start, bytes, heap, chunks, number, groups_used: AtomicUsize::new(0) }) };
         Some(header)
     }
 
@@ -108,7 +110,7 @@ impl Region {
     /// Nobody uses the region or any block of it, now or later.
     pub unsafe fn release<P: Pages>(region: NonNull<Region>, os: &Os<P>) {
         // SAFETY: the header is readable until the next line.
-        let Region { start, bytes, .. } = *unsafe { region.as_ref() };
+        let &Region { start, bytes, .. } = unsafe { region.as_ref() };
         // SAFETY: the whole reservation, by the caller's promise unused.
         unsafe { os.release(start, bytes) };
     }
@@ -121,6 +123,18 @@ impl Region {
     /// Chunk groups.
     pub fn groups(&self) -> usize {
         groups(self.chunks)
+    }
+
+    /// Chunk groups up to the last with a committed chunk, at some moment.
+    #[inline]
+    pub fn groups_used(&self) -> usize {
+        // ordering: Relaxed, a bound for searches; one that comes too early finds less.
+        self.groups_used.load(Ordering::Relaxed)
+    }
+
+    /// The committed chunks, at some moment.
+    pub fn committed_chunks(&self) -> impl DoubleEndedIterator<Item = usize> {
+        (0..self.chunks.min(self.groups_used() * GROUP_CHUNKS)).filter(|&chunk| self.is_committed(chunk))
     }
 
     /// Chunks of group `group`: all but the last have `GROUP_CHUNKS`.
@@ -186,6 +200,8 @@ impl Region {
         if !unsafe { os.commit(self.address(GranuleIndex::new(chunk * CHUNK_GRANULES)), CHUNK_BYTES) } {
             return false;
         }
+        // ordering: Relaxed, see `groups_used`.
+        self.groups_used.fetch_max(chunk / GROUP_CHUNKS + 1, Ordering::Relaxed);
         // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
         self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
         true
@@ -193,11 +209,7 @@ impl Region {
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
     pub fn committed(&self) -> usize {
-        let chunks: usize = (0..self.groups())
-            // ordering: Relaxed, a statistic.
-            .map(|group| self.group(group).committed.load(Ordering::Relaxed).count_ones() as usize)
-            .sum();
-        chunk_meta_offset(self.chunks) + chunks * (CHUNK_BYTES + size_of::<ChunkMeta>())
+        chunk_meta_offset(self.chunks) + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
     }
 
     /// The first byte of a granule.

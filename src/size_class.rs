@@ -140,23 +140,26 @@ const _: () = {
     assert!(CLASS_COUNT < u8::MAX as usize - 2, "class bytes keep room for their special values");
 };
 
-/// The smallest class that serves `size` bytes at `align`, or none where only a span does.
+/// The smallest class that serves `size` bytes at `align`, if the table tells it; `None` says nothing.
 ///
 /// `align` is a power of two. Any size is allowed; 0 is served by the smallest class.
 #[inline(always)]
-pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
-    if size <= TABLE_BYTES_MAX && align <= ALIGN_NATURAL {
-        // `max`: a class of at least `align` bytes is a multiple of it, up to 16.
-        let step = (if size > align { size } else { align }).div_ceil(8);
-        // SAFETY: step <= TABLE_BYTES_MAX / 8, the table's last index.
-        return Some(ClassIndex::new(unsafe { *TABLE.get_unchecked(step) }));
+pub fn common_class_of(size: usize, align: usize) -> Option<ClassIndex> {
+    if size > TABLE_BYTES_MAX || align > ALIGN_NATURAL {
+        return None;
     }
-    class_of_slow(size, align)
+    // The larger of the two: a class of at least `align` bytes is a multiple of it, up to 16.
+    let step = (if size > align { size } else { align }).div_ceil(8);
+    // SAFETY: step <= TABLE_BYTES_MAX / 8, the table's last index.
+    Some(ClassIndex::new(unsafe { *TABLE.get_unchecked(step) }))
 }
 
-/// The same for large sizes and alignments.
+/// The smallest class that serves `size` bytes at `align`, or none where only a span does. As above.
 #[inline]
-fn class_of_slow(size: usize, align: usize) -> Option<ClassIndex> {
+pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
+    if let Some(class) = common_class_of(size, align) {
+        return Some(class);
+    }
     if size > SMALL_BYTES_MAX || align > SMALL_BYTES_MAX {
         return None;
     }

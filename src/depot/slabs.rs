@@ -33,7 +33,7 @@ impl<P: Pages> Depot<P> {
     /// The lowest partial slab of `class`; the caller is its holder then.
     pub fn take_partial(&self, class: ClassIndex) -> Option<SlabRef<'_>> {
         self.regions.iter().find_map(|region| {
-            (0..region.groups()).find_map(|group| {
+            (0..region.groups_used()).find_map(|group| {
                 let class_of = |place| class_at(region, granule_at(group, place));
                 let place = region.group(group).partial.take(class, class_of)?;
                 Some(SlabRef::new(region, granule_at(group, place), class))

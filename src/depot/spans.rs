@@ -35,6 +35,9 @@ pub struct Depot<P> {
     region_bytes: AtomicUsize,
 }
 
+/// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
+const DIRTY_SLACK_SHARE: usize = 8;
+
 /// A claimed run of granules.
 #[derive(Clone, Copy)]
 pub struct Span<'h> {
@@ -219,17 +222,21 @@ impl<P: Pages> Depot<P> {
         for part in span.parts() {
             part.group.spans.free(part.in_group(), part.mask, true);
         }
-        if dirty > self.settings.dirty_bytes_max() {
-            for part in span.parts() {
-                self.purge_chunk(span.region, part.chunk);
-            }
+        let most = self.settings.dirty_bytes_max();
+        if dirty > most {
+            self.purge_down_to(most - most / DIRTY_SLACK_SHARE);
         }
     }
 
-    /// Gives the pages of all free granules back to the OS.
-    pub fn purge_free(&self) {
-        for region in self.regions.iter() {
-            for chunk in (0..region.chunks()).filter(|&chunk| region.is_committed(chunk)) {
+    /// Gives pages of free granules back until at most `most` bytes of them are dirty: highest addresses first,
+    /// because claims take the lowest, so these are the coldest and the least likely to be wanted.
+    pub fn purge_down_to(&self, most: usize) {
+        for number in (0..REGIONS_MAX).rev() {
+            let Some(region) = self.regions.get(number) else { continue };
+            for chunk in region.committed_chunks().rev() {
+                if self.dirty_bytes() <= most {
+                    return;
+                }
                 self.purge_chunk(region, chunk);
             }
         }

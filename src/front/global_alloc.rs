@@ -2,7 +2,8 @@
 
 use super::{HEAP, thread};
 use crate::options::{AtExit, Options};
-use crate::size_class::class_of;
+use crate::size_class::{class_of, common_class_of};
+use crate::units::ClassIndex;
 use core::alloc::{GlobalAlloc, Layout};
 
 /// The allocator, to be a program's global one.
@@ -66,34 +67,27 @@ impl Magalloc {
 unsafe impl GlobalAlloc for Magalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        match class_of(layout.size(), layout.align()) {
-            Some(class) => {
-                let block = thread::tops(|tops| tops.pop(class));
-                if block.is_null() { thread::allocate_slow(&self.options, class) } else { block }
-            }
-            None => allocate_large(&self.options, layout, false),
+        match common_class_of(layout.size(), layout.align()) {
+            Some(class) => self.alloc_class(class),
+            None => self.alloc_uncommon(layout),
         }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        match class_of(layout.size(), layout.align()) {
-            Some(class) => {
-                if !thread::tops(|tops| tops.push(class, block)) {
-                    thread::free_slow(&self.options, class, block);
-                }
-            }
-            None => HEAP.free_large(block),
+        match common_class_of(layout.size(), layout.align()) {
+            Some(class) => self.dealloc_class(block, class),
+            None => self.dealloc_uncommon(block, layout),
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if class_of(layout.size(), layout.align()).is_none() {
-            return allocate_large(&self.options, layout, true);
-        }
-        // SAFETY: the caller's promise, the same.
-        let block = unsafe { self.alloc(layout) };
+        let block = match class_of(layout.size(), layout.align()) {
+            Some(class) => self.alloc_class(class),
+            // Knows which pages are zero already.
+            None => return self.alloc_large(layout, true),
+        };
         if !block.is_null() {
             // SAFETY: a block of at least that size, which nobody else has.
             unsafe { block.write_bytes(0, layout.size()) };
@@ -108,25 +102,64 @@ unsafe impl GlobalAlloc for Magalloc {
         if old.is_some() && old == new {
             return block;
         }
-        // SAFETY: the caller's promise, the same; `block` is not served by the class of the new size.
-        unsafe { self.resize(block, layout, new_size, old.is_none() && new.is_none()) }
-    }
-}
-
-impl Magalloc {
-    /// `realloc` to another class or span.
-    ///
-    /// # Safety
-    /// As for `realloc`. `large`: no class serves either size.
-    #[cold]
-    unsafe fn resize(&self, block: *mut u8, layout: Layout, new_size: usize, large: bool) -> *mut u8 {
-        if large {
+        if old.is_none() && new.is_none() {
             let resized = HEAP.resize_large(block, new_size, layout.align());
             if !resized.is_null() {
                 return resized;
             }
         }
-        // SAFETY: the caller's promise: not 0, and with the alignment not above isize::MAX.
+        // SAFETY: the caller's promise, the same.
+        unsafe { self.realloc_by_copy(block, layout, new_size) }
+    }
+}
+
+impl Magalloc {
+    #[inline(always)]
+    fn alloc_class(&self, class: ClassIndex) -> *mut u8 {
+        let block = thread::tops(|tops| tops.pop(class));
+        if block.is_null() { thread::allocate_slow(&self.options, class) } else { block }
+    }
+
+    #[inline(always)]
+    fn dealloc_class(&self, block: *mut u8, class: ClassIndex) {
+        if !thread::tops(|tops| tops.push(class, block)) {
+            thread::free_slow(&self.options, class, block);
+        }
+    }
+
+    /// `alloc` of sizes and alignments beyond the table. Outlined: the fast path needs no stack frame then.
+    #[inline(never)]
+    fn alloc_uncommon(&self, layout: Layout) -> *mut u8 {
+        match class_of(layout.size(), layout.align()) {
+            Some(class) => self.alloc_class(class),
+            None => self.alloc_large(layout, false),
+        }
+    }
+
+    /// `dealloc` of sizes and alignments beyond the table. Outlined, likewise.
+    #[inline(never)]
+    fn dealloc_uncommon(&self, block: *mut u8, layout: Layout) {
+        match class_of(layout.size(), layout.align()) {
+            Some(class) => self.dealloc_class(block, class),
+            None => HEAP.free_large(block),
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_large(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        if HEAP.depot().os.mapped() == 0 {
+            HEAP.configure(&self.options);
+        }
+        HEAP.allocate_large(layout.size(), layout.align(), zeroed)
+    }
+
+    /// `realloc` by a new block and a copy.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    #[inline(never)]
+    unsafe fn realloc_by_copy(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise: with the alignment not above isize::MAX.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: as for `realloc`.
         let new = unsafe { self.alloc(new_layout) };
@@ -138,14 +171,4 @@ impl Magalloc {
         }
         new
     }
-}
-
-/// Outlined: a large block's costs are elsewhere.
-#[cold]
-#[inline(never)]
-fn allocate_large(options: &Options, layout: Layout, zeroed: bool) -> *mut u8 {
-    if HEAP.depot().os.mapped() == 0 {
-        HEAP.configure(options);
-    }
-    HEAP.allocate_large(layout.size(), layout.align(), zeroed)
 }

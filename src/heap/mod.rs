@@ -138,7 +138,7 @@ impl<P: Pages> Heap<P> {
 
     /// Gives back the pages of all free memory; the address space stays.
     pub fn release_free(&self) {
-        self.depot.purge_free();
+        self.depot.purge_down_to(0);
     }
 
     /// Gives everything back and closes the heap. Returns the bytes that were mapped and those unmapped.

@@ -72,7 +72,7 @@ impl<P: Pages> Heap<P> {
         let mut chunks = 0;
         for region in self.depot.regions.iter() {
             stats.committed += region.committed() as u64;
-            chunks += committed_chunks(region).count();
+            chunks += region.committed_chunks().count();
             for_each_begin(region, |begin| match begin {
                 Begin::Slab(slab) => {
                     granules_used += slab.shape().granules as usize;
@@ -115,7 +115,7 @@ impl<P: Pages> Heap<P> {
     /// If one is broken. For tests: the allocator itself never calls it.
     pub fn check(&self) {
         for region in self.depot.regions.iter() {
-            for chunk in committed_chunks(region) {
+            for chunk in region.committed_chunks() {
                 self.check_chunk(region, chunk);
             }
             for_each_begin(region, |begin| {
@@ -166,30 +166,27 @@ fn count_slab(slab: &SlabRef<'_>, stats: &mut Stats) {
     stats.unusable += (shape.granules as usize * GRANULE_BYTES - blocks * bytes) as u64;
 }
 
-fn committed_chunks(region: &Region) -> impl Iterator<Item = usize> {
-    (0..region.chunks()).filter(|&chunk| region.is_committed(chunk))
-}
-
 /// Calls `found` for every slab and every large block of a region.
 fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
+    // A span may begin in one chunk and end in another.
     let mut next = 0;
-    while next < region.chunks() * CHUNK_GRANULES {
-        let granule = GranuleIndex::new(next);
-        if !region.is_committed(granule.chunk()) {
-            next += CHUNK_GRANULES - granule.in_chunk();
-            continue;
+    for chunk in region.committed_chunks() {
+        let end = (chunk + 1) * CHUNK_GRANULES;
+        next = next.max(chunk * CHUNK_GRANULES);
+        while next < end {
+            let granule = GranuleIndex::new(next);
+            next += match region.granule_use(granule) {
+                GranuleUse::Other => 1,
+                GranuleUse::Large => {
+                    let granules = region.descriptor(granule).granules().max(1);
+                    found(Begin::Large { granules });
+                    granules
+                }
+                GranuleUse::Slab(class) => {
+                    found(Begin::Slab(SlabRef::new(region, granule, class)));
+                    shape(class).granules.into()
+                }
+            };
         }
-        next += match region.granule_use(granule) {
-            GranuleUse::Other => 1,
-            GranuleUse::Large => {
-                let granules = region.descriptor(granule).granules().max(1);
-                found(Begin::Large { granules });
-                granules
-            }
-            GranuleUse::Slab(class) => {
-                found(Begin::Slab(SlabRef::new(region, granule, class)));
-                shape(class).granules.into()
-            }
-        };
     }
 }
