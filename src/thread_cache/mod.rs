@@ -40,30 +40,40 @@ pub static NO_CACHE: Tops = Tops([const { AtomicPtr::new(dummy_top()) }; CLASS_C
 pub struct Tops([AtomicPtr<Slot>; CLASS_COUNT]);
 
 impl Tops {
+    /// Where the top of `class` is kept.
+    #[inline(always)]
+    fn cell(&self, class: ClassIndex) -> &AtomicPtr<Slot> {
+        // SAFETY: ClassIndex I1.
+        let cell = without_index(unsafe { self.0.get_unchecked(class.get()) });
+        // SAFETY: the same address.
+        unsafe { &*cell }
+    }
+
     #[inline(always)]
     fn top(&self, class: ClassIndex) -> *mut Slot {
         // ordering: Relaxed, I1.
-        // SAFETY: ClassIndex I1.
-        unsafe { self.0.get_unchecked(class.get()) }.load(Ordering::Relaxed)
+        self.cell(class).load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     fn set_top(&self, class: ClassIndex, top: *mut Slot) {
         // ordering: Relaxed, I1.
-        // SAFETY: ClassIndex I1.
-        unsafe { self.0.get_unchecked(class.get()) }.store(top, Ordering::Relaxed);
+        self.cell(class).store(top, Ordering::Relaxed);
     }
 
     /// malloc: the newest block of `class`, or null where the magazine is empty.
     #[inline(always)]
     pub fn pop(&self, class: ClassIndex) -> *mut u8 {
-        let top = self.top(class);
+        let cell = self.cell(class);
+        // ordering: Relaxed, I1.
+        let top = cell.load(Ordering::Relaxed);
         // SAFETY: I2: there is a slot before `top`.
         let slot = unsafe { top.sub(1) };
         // SAFETY: I2: it holds a block or null.
         let block = unsafe { *slot };
         if !block.is_null() {
-            self.set_top(class, slot);
+            // ordering: Relaxed, I1.
+            cell.store(slot, Ordering::Relaxed);
         }
         block
     }
@@ -71,16 +81,36 @@ impl Tops {
     /// free: keeps `block`; `false` where the magazine is full.
     #[inline(always)]
     pub fn push(&self, class: ClassIndex, block: *mut u8) -> bool {
-        let top = self.top(class);
+        let cell = self.cell(class);
+        // ordering: Relaxed, I1.
+        let top = cell.load(Ordering::Relaxed);
         if top.addr() & (MAGAZINE_BYTES - 1) == 0 {
             return false;
         }
         // SAFETY: I2: `top` is not the end, so it is a slot of the magazine.
         unsafe { *top = block };
         // SAFETY: within the magazine, or its end.
-        self.set_top(class, unsafe { top.add(1) });
+        let above = unsafe { top.add(1) };
+        // ordering: Relaxed, I1.
+        cell.store(above, Ordering::Relaxed);
         true
     }
+}
+
+/// The same address, but in a register of its own: the compiler cannot fold an array index into the accesses.
+///
+/// A malloc loads the top that the last free stored. Processors with memory renaming (Intel since 2021) forward a
+/// store to a load at no cost, but only if the address has no index register: 0.7 ns instead of 4.3 ns for a pair.
+#[inline(always)]
+fn without_index<T>(mut address: *const T) -> *const T {
+    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+    // SAFETY: no instruction; the value is only hidden from the optimiser.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+    }
+    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
+    let _ = &mut address;
+    address
 }
 
 /// A thread's cache. Zeroed memory is not one yet: see `begin`.
