@@ -8,6 +8,7 @@
 
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
+use crate::depot::span_map::low_bits;
 use crate::granule_map::SlabRef;
 use crate::owner::refill::{OwnerIndex, Owners};
 use crate::size_class::{SizeClass, shape};
@@ -32,24 +33,27 @@ impl Owners {
                 invalid_free(block);
             }
             let word = number / 64;
-            let word_bytes = shape.word_mask(word).count_ones() as usize * bytes;
+            let word_blocks = (shape.blocks as usize - word * 64).min(64);
             let word_start = slab.base().addr().get() + word * 64 * bytes;
-            let mut mask = 1u64 << (number % 64);
-            next += 1;
-            while let Some(&neighbour) = blocks.get(next) {
+            let mut bit = number % 64;
+            let mut mask = 0;
+            // All blocks of this word that come in a row.
+            loop {
+                let (run, run_mask) = run_from(&blocks[next..], bytes, bit, word_blocks);
+                if mask & run_mask != 0 {
+                    double_free(blocks[next]);
+                }
+                mask |= run_mask;
+                next += run;
+                let Some(&neighbour) = blocks.get(next) else { break };
                 let offset = neighbour.addr().wrapping_sub(word_start);
-                if offset >= word_bytes {
+                if offset >= word_blocks * bytes {
                     break;
                 }
-                let bit = divide(shape, offset);
+                bit = divide(shape, offset);
                 if bit * bytes != offset {
                     invalid_free(neighbour);
                 }
-                if mask >> bit & 1 != 0 {
-                    double_free(neighbour);
-                }
-                mask |= 1 << bit;
-                next += 1;
             }
             match slab.word(word).release(mask) {
                 Released::First { now } => {
@@ -107,6 +111,33 @@ fn locate<'h, P: Pages>(
     };
     let slab = SlabRef::new(region, first, class);
     (slab, block.addr() - slab.base().addr().get())
+}
+
+/// How many of `blocks` lie side by side, upwards or downwards, from the first one on, which is number `bit` of a
+/// word of `word_blocks`; and their bits. Blocks that were allocated in a row are mostly freed in a row: no division.
+#[inline(always)]
+fn run_from(blocks: &[Slot], bytes: usize, bit: usize, word_blocks: usize) -> (usize, u64) {
+    let up = run_length(blocks, bytes, word_blocks - bit);
+    if up > 1 {
+        return (up, low_bits(up) << bit);
+    }
+    let down = run_length(blocks, bytes.wrapping_neg(), bit + 1);
+    (down, low_bits(down) << (bit + 1 - down))
+}
+
+/// Length of the run of blocks at distance `step` that begins with the first; at least 1, at most `most`.
+#[inline(always)]
+fn run_length(blocks: &[Slot], step: usize, most: usize) -> usize {
+    let mut next = blocks[0].addr();
+    blocks
+        .iter()
+        .take(most)
+        .take_while(|block| {
+            let expected = next;
+            next = next.wrapping_add(step);
+            block.addr() == expected
+        })
+        .count()
 }
 
 /// `offset / bytes` for offsets that are multiples; something else, which the caller notices, for others.

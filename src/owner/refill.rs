@@ -282,24 +282,41 @@ unsafe fn claim_into(slab: &SlabRef<'_>, slots: *mut Slot, room: usize, want: us
             word += 1;
             continue;
         }
-        taken += bits.count_ones() as usize;
-        // SAFETY: the slots of this word end here, within `room`.
-        let mut slot = unsafe { slots.add(taken) };
         // SAFETY: the word's first block lies in the slab.
         let first = unsafe { base.add(word * 64 * bytes) };
-        while bits != 0 {
-            let block = bits.trailing_zeros() as usize * bytes;
-            bits &= bits - 1;
-            // SAFETY: one slot for each bit.
-            slot = unsafe { slot.sub(1) };
-            // SAFETY: a bit that was set is a block of the slab.
-            let block = unsafe { first.add(block) };
-            // SAFETY: within `room`.
-            unsafe { slot.write(block) };
-        }
+        // SAFETY: the claim was bounded by the room.
+        let free_slots = unsafe { slots.add(taken) };
+        taken += bits.count_ones() as usize;
+        // SAFETY: a slot for each bit, and each bit that was set is a block of the slab.
+        unsafe { write_blocks(free_slots, first, bytes, bits) };
     }
     slab.descriptor().set_cursor(word);
     taken
+}
+
+/// Writes the blocks of a claimed word, the lowest to the last slot.
+///
+/// # Safety
+/// `slots` is valid for as many writes as `bits` has bits; each bit is a block of `bytes` from `first` on.
+#[inline]
+unsafe fn write_blocks(slots: *mut Slot, first: *mut u8, bytes: usize, mut bits: u64) {
+    if bits == u64::MAX {
+        for number in 0..64 {
+            // SAFETY: 64 slots and 64 blocks.
+            unsafe { slots.add(63 - number).write(first.add(number * bytes)) };
+        }
+        return;
+    }
+    // SAFETY: the end of the slots.
+    let mut slot = unsafe { slots.add(bits.count_ones() as usize) };
+    while bits != 0 {
+        let number = bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        // SAFETY: one slot for each bit.
+        slot = unsafe { slot.sub(1) };
+        // SAFETY: a block of the slab.
+        unsafe { slot.write(first.add(number * bytes)) };
+    }
 }
 
 /// Takes one block of `class` without an owner: for threads that have none, before or after their time.
