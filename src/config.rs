@@ -74,6 +74,8 @@ pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 32;
 pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 23;
 /// Smallest metadata range worth having, in bytes: 256 threads' records.
 pub(crate) const RANGE_BYTES_MIN: usize = 1 << 20;
+/// Where address space is scarce, a metadata range takes this share of what it prefers: some hundred threads' caches.
+pub(crate) const RANGE_SCARCE_SHARE: usize = 256;
 /// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
 pub(crate) const RANGE_COMMIT_STEP: usize = 256 << 10;
 

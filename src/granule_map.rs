@@ -4,11 +4,12 @@
 //! # Layout      of a region of n chunks, each part committed when it is needed:
 //!
 //! ```text
-//! | header | chunk groups (n / 64) | chunk metadata (n) | ... | heap: n chunks of 4 MiB, aligned |
-//! | at once, 25 bytes a chunk      | with its chunk           | with its chunk                   |
+//! | header  | chunk groups (n / 64)       | chunk metadata (n) | ... | heap: n chunks of 4 MiB, aligned |
+//! | at once | when a search reaches them  | with its chunk           | with its chunk                   |
 //! ```
 //!
-//! # Invariants  I1: header and chunk groups are committed before the region is published, and stay.
+//! # Invariants  I1: the header is committed before the region is published; a chunk group before it is looked at:
+//!                   whoever names a group has seen `commit_groups` succeed for it, or holds a span in it.
 //!               I2: a chunk whose bit in `ChunkGroup::committed` is set has its metadata and memory committed.
 //!               I3: regions are only ever added, until the process ends.
 //! # Ordering    PUBLISH-REGION: `Regions::publish` (Release) -> `Regions::iter`, `find` (Acquire)
@@ -20,6 +21,7 @@ use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, G
 use crate::depot::os::Os;
 use crate::depot::partial_set::PartialSet;
 use crate::depot::span_map::SpanMap;
+use crate::meta::Commit;
 use crate::size_class::{CLASS_COUNT, SizeClass, shape};
 use crate::slab::bitmap::FreeWord;
 use crate::slab::{ChunkMeta, GranuleUse, Slab};
@@ -54,8 +56,10 @@ pub struct Region {
     chunks: usize,
     /// Number of the region in its heap's list.
     number: usize,
-    /// Groups up to the last with a committed chunk: as far as a search must go.
-    groups_used: AtomicUsize,
+    /// How much of the header and the chunk groups is committed (I1).
+    dense: Commit,
+    /// Chunks of the groups up to the last with a committed chunk: as far as a search must go.
+    chunks_used: AtomicUsize,
 }
 
 /// Bytes kept for the header: the largest OS page, so that what follows is page-aligned.
@@ -64,13 +68,21 @@ const HEADER_BYTES: usize = GRANULE_BYTES;
 const _: () = assert!(size_of::<Region>() <= HEADER_BYTES);
 const _: () = assert!(align_of::<ChunkGroup>() <= HEADER_BYTES);
 
+/// Groups that are committed at a time: 4 GiB of heap, for 100 KiB.
+const GROUPS_STEP: usize = 16;
+
+/// End of the first `groups` chunk groups, at an OS page of any size.
+const fn dense_end(groups: usize) -> usize {
+    (HEADER_BYTES + groups * size_of::<ChunkGroup>()).next_multiple_of(GRANULE_BYTES)
+}
+
 const fn groups(chunks: usize) -> usize {
     chunks.div_ceil(GROUP_CHUNKS)
 }
 
 /// Offset of the chunk metadata: behind the groups, aligned to the largest OS page.
 const fn chunk_meta_offset(chunks: usize) -> usize {
-    (HEADER_BYTES + groups(chunks) * size_of::<ChunkGroup>()).next_multiple_of(GRANULE_BYTES)
+    dense_end(groups(chunks))
 }
 
 /// Bytes of all metadata of a region.
@@ -89,7 +101,7 @@ impl Region {
         let bytes = reservation_bytes(chunks);
         let start = os.reserve(bytes)?;
         // SAFETY: the reservation is ours and longer than its metadata.
-        if !unsafe { os.commit(start, chunk_meta_offset(chunks)) } {
+        if !unsafe { os.commit(start, HEADER_BYTES) } {
             // SAFETY: the whole of our reservation, which nobody knows.
             unsafe { os.release(start, bytes) };
             return None;
@@ -100,7 +112,17 @@ impl Region {
         let heap = unsafe { start.add(heap_offset) };
         let header = start.cast::<Region>();
         // SAFETY: the header is committed, aligned to a page, and nobody else's.
-        unsafe { header.write(Region { start, bytes, heap, chunks, number, groups_used: AtomicUsize::new(0) }) };
+        unsafe {
+            header.write(Region {
+                start,
+                bytes,
+                heap,
+                chunks,
+                number,
+                dense: Commit::new(),
+                chunks_used: AtomicUsize::new(0),
+            });
+        };
         Some(header)
     }
 
@@ -125,16 +147,33 @@ impl Region {
         groups(self.chunks)
     }
 
+    /// Sees to it that the groups before number `groups` can be looked at. `false`: refused.
+    #[must_use]
+    pub fn commit_groups<P: Pages>(&self, os: &Os<P>, groups: usize) -> bool {
+        let end = dense_end(groups.next_multiple_of(GROUPS_STEP)).min(chunk_meta_offset(self.chunks));
+        self.dense.ensure(end, |_, end| {
+            // SAFETY: from the start, so that a commit announced by another thread needs no trust: it is idempotent.
+            unsafe { os.commit(self.start, end) }
+        })
+    }
+
+    /// Chunks of the groups up to the last with a committed chunk, at some moment.
+    #[inline(always)]
+    fn chunks_used(&self) -> usize {
+        // ordering: Relaxed, a bound for searches; one that comes too early finds less. Whoever has a block knows
+        // of its chunk already.
+        self.chunks_used.load(Ordering::Relaxed)
+    }
+
     /// Chunk groups up to the last with a committed chunk, at some moment.
     #[inline]
     pub fn groups_used(&self) -> usize {
-        // ordering: Relaxed, a bound for searches; one that comes too early finds less.
-        self.groups_used.load(Ordering::Relaxed)
+        groups(self.chunks_used())
     }
 
     /// The committed chunks, at some moment.
     pub fn committed_chunks(&self) -> impl DoubleEndedIterator<Item = usize> {
-        (0..self.chunks.min(self.groups_used() * GROUP_CHUNKS)).filter(|&chunk| self.is_committed(chunk))
+        (0..self.chunks_used()).filter(|&chunk| self.is_committed(chunk))
     }
 
     /// Chunks of group `group`: all but the last have `GROUP_CHUNKS`.
@@ -200,8 +239,9 @@ impl Region {
         if !unsafe { os.commit(self.address(GranuleIndex::new(chunk * CHUNK_GRANULES)), CHUNK_BYTES) } {
             return false;
         }
-        // ordering: Relaxed, see `groups_used`.
-        self.groups_used.fetch_max(chunk / GROUP_CHUNKS + 1, Ordering::Relaxed);
+        let used = (chunk + 1).next_multiple_of(GROUP_CHUNKS).min(self.chunks);
+        // ordering: Relaxed, see `chunks_used`.
+        self.chunks_used.fetch_max(used, Ordering::Relaxed);
         // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
         self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
         true
@@ -209,7 +249,7 @@ impl Region {
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
     pub fn committed(&self) -> usize {
-        chunk_meta_offset(self.chunks) + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
+        self.dense.bytes().max(HEADER_BYTES) + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
     }
 
     /// The first byte of a granule.
@@ -219,11 +259,12 @@ impl Region {
         unsafe { self.heap.add(granule.get() << GRANULE_SHIFT) }
     }
 
-    /// The granule that `address` is in, if it is in this region's heap.
+    /// The granule that `address` is in, if it is in the used part of this region's heap.
     #[inline(always)]
     pub fn granule_of(&self, address: usize) -> Option<GranuleIndex> {
         let offset = address.wrapping_sub(self.heap.addr().get());
-        if offset < self.chunks * CHUNK_BYTES { Some(GranuleIndex::new(offset >> GRANULE_SHIFT)) } else { None }
+        // Only as far as blocks can be: beyond, not even the groups are committed.
+        if offset < self.chunks_used() * CHUNK_BYTES { Some(GranuleIndex::new(offset >> GRANULE_SHIFT)) } else { None }
     }
 
     #[inline(always)]

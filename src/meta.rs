@@ -10,7 +10,7 @@
 //!               too many changes nothing
 //! # Checked by  loom_tests/commit.rs (`Commit`), heap::out_of_memory
 
-use crate::config::{RANGE_BYTES_MIN, RANGE_COMMIT_STEP};
+use crate::config::{RANGE_BYTES_MIN, RANGE_COMMIT_STEP, RANGE_SCARCE_SHARE};
 use crate::sync::planted::bug;
 use crate::sync::{AtomicUsize, Ordering, const_unless_loom};
 
@@ -64,7 +64,7 @@ pub use range::Range;
 
 #[cfg(not(loom))]
 mod range {
-    use super::{AtomicUsize, Commit, Ordering, RANGE_BYTES_MIN, RANGE_COMMIT_STEP};
+    use super::{AtomicUsize, Commit, Ordering, RANGE_BYTES_MIN, RANGE_COMMIT_STEP, RANGE_SCARCE_SHARE};
     use crate::depot::os::Os;
     use crate::sync::AtomicPtr;
     use crate::sys::Pages;
@@ -156,16 +156,16 @@ mod range {
             if let Some(known) = untag(self.base.load(Ordering::Acquire)) {
                 return Some(known);
             }
-            let mut bytes = self.preferred_bytes;
+            let share = if os.is_scarce() { RANGE_SCARCE_SHARE } else { 1 };
+            let mut bytes = (self.preferred_bytes / share).max(RANGE_BYTES_MIN);
             let start = loop {
                 if let Some(start) = os.reserve(bytes) {
                     break start;
                 }
-                // Scarce address space: a sixteenth at a time, so that little of it goes to metadata.
                 if bytes == RANGE_BYTES_MIN {
                     return None;
                 }
-                bytes = (bytes / 16).max(RANGE_BYTES_MIN);
+                bytes = (bytes / RANGE_SCARCE_SHARE).max(RANGE_BYTES_MIN);
             };
             let tagged = start.as_ptr().map_addr(|address| address | bytes.ilog2() as usize);
             // ordering: Release [PUBLISH-RANGE] on success; Acquire on failure, the other's range is used.

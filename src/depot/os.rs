@@ -1,6 +1,6 @@
 //! The operating system with its calls counted.
 
-use crate::sync::{AtomicU64, AtomicUsize, CachePadded, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
 use crate::sys::Pages;
 use core::ptr::NonNull;
 
@@ -15,12 +15,14 @@ pub struct Os<P> {
 struct Counts {
     calls: AtomicU64,
     mapped: AtomicUsize,
+    /// 1 once a reservation was refused.
+    scarce: AtomicU8,
 }
 
 impl<P: Pages> Os<P> {
     /// Nothing asked yet.
     pub const fn new(pages: P) -> Self {
-        let counts = Counts { calls: AtomicU64::new(0), mapped: AtomicUsize::new(0) };
+        let counts = Counts { calls: AtomicU64::new(0), mapped: AtomicUsize::new(0), scarce: AtomicU8::new(0) };
         Self { pages, counts: CachePadded::new(counts) }
     }
 
@@ -28,6 +30,12 @@ impl<P: Pages> Os<P> {
     pub fn calls(&self) -> u64 {
         // ordering: Relaxed, a statistic.
         self.counts.calls.load(Ordering::Relaxed)
+    }
+
+    /// Was a reservation ever refused? Then address space is dear here.
+    pub fn is_scarce(&self) -> bool {
+        // ordering: Relaxed, a hint.
+        self.counts.scarce.load(Ordering::Relaxed) != 0
     }
 
     /// Bytes of address space held now.
@@ -50,7 +58,11 @@ impl<P: Pages> Os<P> {
     /// See `Pages::reserve`.
     pub fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.count();
-        let start = self.pages.reserve(bytes)?;
+        let Some(start) = self.pages.reserve(bytes) else {
+            // ordering: Relaxed, a hint about the machine.
+            self.counts.scarce.store(1, Ordering::Relaxed);
+            return None;
+        };
         // ordering: Relaxed, a statistic.
         self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
         Some(start)

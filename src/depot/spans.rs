@@ -115,34 +115,35 @@ impl<P: Pages> Depot<P> {
                 Some(region) => region,
                 None => self.add_region(number, granules, align)?,
             };
-            if let Some(span) = Self::claim_in(region, granules, align) {
+            if let Some(span) = self.claim_in(region, granules, align) {
                 return self.commit_claimed(span);
             }
         }
         None
     }
 
-    fn claim_in(region: &Region, granules: usize, align: usize) -> Option<Span<'_>> {
+    fn claim_in<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         if granules <= CHUNK_GRANULES && align <= CHUNK_GRANULES {
-            return (0..region.groups()).find_map(|group| {
+            return (0..region.groups()).take_while(|group| region.commit_groups(&self.os, group + 1)).find_map(|group| {
                 let run = region.group(group).spans.claim(granules, align, region.chunks_in(group))?;
                 let chunk = group * GROUP_CHUNKS + run.chunk;
                 let first = GranuleIndex::new(chunk * CHUNK_GRANULES + run.mask.trailing_zeros() as usize);
                 Some(Span { region, first, granules })
             });
         }
-        Self::claim_chunks(region, granules, align)
+        self.claim_chunks(region, granules, align)
     }
 
     /// A span that fills chunks, or that must start at one: in address order, rolled back where a chunk is taken.
-    fn claim_chunks(region: &Region, granules: usize, align: usize) -> Option<Span<'_>> {
+    fn claim_chunks<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         let align_bytes = align.max(CHUNK_GRANULES) * GRANULE_BYTES;
         let base = region.address(GranuleIndex::new(0)).addr().get();
         let aligned = |chunk: usize| (base + chunk * CHUNK_BYTES).next_multiple_of(align_bytes);
         let mut chunk = (aligned(0) - base) / CHUNK_BYTES;
         loop {
             let first = GranuleIndex::new(chunk * CHUNK_GRANULES);
-            if (chunk + granules.div_ceil(CHUNK_GRANULES)) > region.chunks() {
+            let end = chunk + granules.div_ceil(CHUNK_GRANULES);
+            if end > region.chunks() || !region.commit_groups(&self.os, end.div_ceil(GROUP_CHUNKS)) {
                 return None;
             }
             let span = Span { region, first, granules };
@@ -208,7 +209,8 @@ impl<P: Pages> Depot<P> {
     /// Lengthens a span by claiming the `more` granules behind it.
     pub fn extend_span(&self, span: &Span<'_>, more: usize) -> bool {
         let end = span.first.get() + span.granules;
-        if end + more > span.region.chunks() * CHUNK_GRANULES {
+        let groups = (end + more).div_ceil(CHUNK_GRANULES * GROUP_CHUNKS);
+        if end + more > span.region.chunks() * CHUNK_GRANULES || !span.region.commit_groups(&self.os, groups) {
             return false;
         }
         let behind = Span { region: span.region, first: GranuleIndex::new(end), granules: more };
@@ -281,6 +283,13 @@ impl<P: Pages> Depot<P> {
     pub fn dirty_bytes(&self) -> usize {
         // ordering: Relaxed, a statistic.
         self.dirty.load(Ordering::Relaxed)
+    }
+
+    /// Makes the first region if there is none: before any metadata range is, because it shows whether address space
+    /// is scarce.
+    #[must_use]
+    pub fn prepare(&self) -> bool {
+        self.regions.get(0).is_some() || self.add_region(0, 1, 1).is_some()
     }
 
     /// Makes region number `number`, or finds that another thread did.

@@ -62,7 +62,7 @@ impl<P: Pages> Heap<P> {
     /// Gives the calling thread a cache. `None`: closed, or no memory or number for one; the thread is then served
     /// without.
     pub fn register(&self) -> Option<Cached<'_, P>> {
-        if self.is_closed() {
+        if self.is_closed() || !self.depot.prepare() {
             return None;
         }
         let me = self.owners.adopt(&self.depot)?;

@@ -143,7 +143,7 @@ fn run_length(blocks: &[Slot], step: usize, most: usize) -> usize {
 /// `offset / bytes` for offsets that are multiples; something else, which the caller notices, for others.
 #[inline(always)]
 fn divide(shape: &SizeClass, offset: usize) -> usize {
-    (offset as u64 * u64::from(shape.reciprocal) >> 32) as usize
+    ((offset as u64 * u64::from(shape.reciprocal)) >> 32) as usize
 }
 
 /// After a release that left `now` in word `word`: if that was the last block, the slab goes back to its chunk.

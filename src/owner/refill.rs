@@ -277,7 +277,7 @@ unsafe fn claim_into(slab: &SlabRef<'_>, slots: *mut Slot, room: usize, want: us
     let mut word = slab.descriptor().cursor();
     let mut taken = 0;
     while word < words && taken < want {
-        let mut bits = slab.word(word).claim((room - taken).min(64) as u32);
+        let bits = slab.word(word).claim((room - taken).min(64) as u32);
         if bits == 0 {
             word += 1;
             continue;
