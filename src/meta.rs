@@ -41,8 +41,9 @@ impl Commit {
         if !commit(before, bytes) {
             return false;
         }
+        let order = if bug("relaxed commit") { Ordering::Relaxed } else { Ordering::Release };
         // ordering: Release [COMMIT] pairs with Acquire above.
-        self.0.fetch_max(bytes, Ordering::Release);
+        self.0.fetch_max(bytes, order);
         true
     }
 

@@ -6,6 +6,8 @@
 //!               I2: a clear bit of `hint[class]` says that the chunk had no member of the class, and whoever puts
 //!                   one in sets it.
 //! # Ordering    HAND-OVER: `put` (Release) -> `take*` (AcqRel): what the last holder wrote to the descriptor.
+//!               LAST-BLOCK: a block's release, then `take_this` (AcqRel); `put` (AcqRel), then a look at the blocks.
+//!               Whichever is second sees the other's work, so an empty slab does not stay here.
 //!               HINT: `take` clears the hint, then looks again; `put` adds the member, then sets the hint. Both are
 //!               read-modify-writes, so whichever is second sees the other's work.
 //! # Progress    `put` and `take_this` are wait-free, `take` is lock-free
@@ -53,8 +55,14 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
 
     /// Puts a slab of `class` in; the caller was its holder.
     pub fn put(&self, place: Place, class: ClassIndex) {
-        // ordering: Release [HAND-OVER] pairs with AcqRel in `take` and `take_this`.
-        self.slabs[place.chunk].fetch_or(1 << place.granule, Ordering::Release);
+        let order = match () {
+            () if bug("relaxed put") => Ordering::Relaxed,
+            () if bug("put without acquire") => Ordering::Release,
+            () => Ordering::AcqRel,
+        };
+        // ordering: AcqRel. Release [HAND-OVER] pairs with AcqRel in `take_this`. Acquire [LAST-BLOCK]: whoever looks
+        // at the slab after this sees the blocks of every `take_this` that came too early to find it here.
+        self.slabs[place.chunk].fetch_or(1 << place.granule, order);
         // ordering: AcqRel [HINT] after the member; pairs with the clearing in `take`.
         self.hint[class.get()].fetch_or(1 << place.chunk, Ordering::AcqRel);
     }
@@ -98,6 +106,9 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
             if class_of(place) == Some(class) && self.take_this(place) {
                 // Between the look and the taking, the slab may have been retired and its granule become another
                 // slab. Its class can be trusted only now that it is ours.
+                if bug("class not looked at again") {
+                    return Some(place);
+                }
                 match class_of(place) {
                     Some(now) if now == class => return Some(place),
                     Some(other) => self.put(place, other),

@@ -115,6 +115,22 @@ impl SpanMap {
         }
     }
 
+    /// The lowest wholly free chunk from `from` on, among the first `chunks`; it may be claimed by others at once.
+    pub fn next_free_chunk(&self, from: usize, chunks: usize) -> Option<usize> {
+        let level = RUNS.len() - 1;
+        // ordering: Acquire [EXHAUSTED] as in `claim`.
+        let mut candidates = !self.exhausted[level].load(Ordering::Acquire) & low_bits(chunks) & !low_bits(from);
+        while candidates != 0 {
+            let chunk = candidates.trailing_zeros() as usize;
+            candidates &= candidates - 1;
+            if self.busy(chunk) == 0 {
+                return Some(chunk);
+            }
+            self.note_exhausted(chunk, level);
+        }
+        None
+    }
+
     /// Claims exactly the granules of `mask`; `false` where one of them is in use.
     #[must_use]
     pub fn claim_exact(&self, chunk: usize, mask: u64) -> bool {
@@ -144,7 +160,7 @@ impl SpanMap {
 
     /// Frees claimed granules; `dirty`: they may have been written since they were claimed.
     pub fn free(&self, chunk: usize, mask: u64, dirty: bool) {
-        if dirty {
+        if dirty && !bug("dirty after the free") {
             // ordering: Relaxed; the release of `busy` below publishes it (I3). The load spares a write.
             if self.dirty[chunk].load(Ordering::Relaxed) & mask != mask {
                 self.dirty[chunk].fetch_or(mask, Ordering::Relaxed);
@@ -153,6 +169,9 @@ impl SpanMap {
         let order = if bug("relaxed span free") { Ordering::Relaxed } else { Ordering::Release };
         // ordering: Release [FREE-SPAN] pairs with Acquire in the claims.
         let before = self.busy[chunk].fetch_and(!mask, order);
+        if dirty && bug("dirty after the free") {
+            self.dirty[chunk].fetch_or(mask, Ordering::Relaxed);
+        }
         let run_before = longest_run(!before);
         let run_now = longest_run(!(before & !mask));
         for (level, &run) in RUNS.iter().enumerate() {
@@ -247,7 +266,9 @@ mod tests {
         assert_eq!(map.claim(3, 4, 2).map(|run| run.mask), Some(0b0111_0000));
         assert_eq!(map.claim(1, 64, 2), Some(Run { chunk: 1, mask: 1 }));
         assert_eq!(map.claim(64, 1, 2), None);
+        assert_eq!(map.next_free_chunk(0, 2), None);
         map.free(1, 1, false);
+        assert_eq!(map.next_free_chunk(0, 2), Some(1));
         assert_eq!(map.claim(64, 64, 2), Some(Run { chunk: 1, mask: u64::MAX }));
     }
 

@@ -138,21 +138,33 @@ impl<P: Pages> Depot<P> {
     fn claim_chunks<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         let align_bytes = align.max(CHUNK_GRANULES) * GRANULE_BYTES;
         let base = region.address(GranuleIndex::new(0)).addr().get();
-        let aligned = |chunk: usize| (base + chunk * CHUNK_BYTES).next_multiple_of(align_bytes);
-        let mut chunk = (aligned(0) - base) / CHUNK_BYTES;
+        let aligned = |chunk: usize| ((base + chunk * CHUNK_BYTES).next_multiple_of(align_bytes) - base) / CHUNK_BYTES;
+        let mut from = 0;
         loop {
-            let first = GranuleIndex::new(chunk * CHUNK_GRANULES);
+            let free = self.next_free_chunk(region, from)?;
+            let chunk = aligned(free);
             let end = chunk + granules.div_ceil(CHUNK_GRANULES);
             if end > region.chunks() || !region.commit_groups(&self.os, end.div_ceil(GROUP_CHUNKS)) {
                 return None;
             }
-            let span = Span { region, first, granules };
+            let span = Span { region, first: GranuleIndex::new(chunk * CHUNK_GRANULES), granules };
             match Self::first_obstacle(&span) {
-                Some(taken) => chunk = (aligned(taken + 1) - base) / CHUNK_BYTES,
+                Some(taken) => from = taken + 1,
                 None if Self::claim_exact(&span) => return Some(span),
                 None => {} // somebody was faster; look again
             }
         }
+    }
+
+    /// The lowest wholly free chunk from `from` on, at some moment.
+    fn next_free_chunk(&self, region: &Region, from: usize) -> Option<usize> {
+        (from / GROUP_CHUNKS..region.groups()).take_while(|group| region.commit_groups(&self.os, group + 1)).find_map(
+            |group| {
+                let first = group * GROUP_CHUNKS;
+                let spans = &region.group(group).spans;
+                Some(first + spans.next_free_chunk(from.saturating_sub(first), region.chunks_in(group))?)
+            },
+        )
     }
 
     /// The chunk of the span with granules in use, if any; the last one, to skip as far as possible.

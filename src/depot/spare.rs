@@ -55,8 +55,9 @@ impl SpareStack {
             // ordering: Relaxed; published by the exchange.
             link(number).store(head.raw_top(), Ordering::Relaxed);
             let next = head.next_tag().with_top(number + 1);
+            let order = if bug("relaxed spare") { Ordering::Relaxed } else { Ordering::Release };
             // ordering: Release [HAND-OVER] pairs with Acquire in `pop`.
-            match self.0.compare_exchange(head.0, next.0, Ordering::Release, Ordering::Relaxed) {
+            match self.0.compare_exchange(head.0, next.0, order, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(now) => head = Head(now),
             }

@@ -159,6 +159,10 @@ impl Magalloc {
     /// As for `realloc`.
     #[inline(never)]
     unsafe fn realloc_by_copy(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if HEAP.is_closed() {
+            // The block may be unmapped: nothing can be copied from it. It stays what it is.
+            return core::ptr::null_mut();
+        }
         // SAFETY: the caller's promise: with the alignment not above isize::MAX.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: as for `realloc`.

@@ -106,13 +106,14 @@ impl Owners {
 
     /// An owner for the calling thread: an orphan if there is one.
     pub fn adopt<P: Pages>(&self, depot: &Depot<P>) -> Option<OwnerIndex> {
-        let number = match self.orphans.adopt(self.made()) {
-            Some(number) => number,
-            None => self.range.grow(&depot.os).filter(|&number| number < RECORDS_MAX)?,
-        };
-        let index = OwnerIndex(number as u32);
-        self.owner(index).notified.open();
-        Some(index)
+        if let Some(number) = self.orphans.adopt(self.made()) {
+            let index = OwnerIndex(number as u32);
+            self.owner(index).notified.open();
+            return Some(index);
+        }
+        // A new owner is open from the start, and a slab whose hint names it may have been pushed already.
+        let number = self.range.grow(&depot.os).filter(|&number| number < RECORDS_MAX)?;
+        Some(OwnerIndex(number as u32))
     }
 
     /// Takes the owner from its ending thread; its slabs go to the depot.

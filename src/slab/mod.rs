@@ -162,8 +162,15 @@ impl Slab {
     #[inline]
     #[must_use]
     pub fn enter_queue(&self) -> bool {
+        if bug("enter by load") {
+            // ordering: none that would help.
+            let was = self.queued.load(Ordering::Acquire);
+            self.queued.store(1, Ordering::Release);
+            return was == 0;
+        }
+        let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] after the caller's release of a bit; before `leave_queue`'s look at it.
-        self.queued.swap(1, Ordering::AcqRel) == 0
+        self.queued.swap(1, order) == 0
     }
 
     /// The holder found no more free block and lets go. `has_free` looks at the bitmap. `true`: a block came back
@@ -171,8 +178,9 @@ impl Slab {
     #[inline]
     #[must_use]
     pub fn leave_queue(&self, has_free: impl Fn() -> bool) -> bool {
+        let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] the swap comes before the look; pairs with `enter_queue`.
-        self.queued.swap(0, Ordering::AcqRel);
+        self.queued.swap(0, order);
         if bug("leave without a look") {
             return false;
         }

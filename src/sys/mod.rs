@@ -11,12 +11,12 @@
 //!
 //! # Not here    when to do what (see `depot`)
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub mod linux;
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 pub use linux as platform;
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platform");
 
 use core::ptr::NonNull;

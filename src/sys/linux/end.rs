@@ -38,6 +38,12 @@ extern "C" fn last_handler<E: ProcessEnd>(_argument: *mut libc::c_void) {
     E::end_of_process();
 }
 
+#[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
+use libc::Elf64_Ehdr as ElfHeader;
+
+#[cfg(all(target_env = "gnu", target_pointer_width = "32"))]
+use libc::Elf32_Ehdr as ElfHeader;
+
 #[cfg(target_env = "gnu")]
 unsafe extern "C" {
     fn __cxa_atexit(
@@ -47,7 +53,7 @@ unsafe extern "C" {
     ) -> libc::c_int;
 
     /// The ELF header of the object that this code is linked into; every linker defines it.
-    static __ehdr_start: libc::Elf64_Ehdr;
+    static __ehdr_start: ElfHeader;
 }
 
 /// Is this code part of the main program, not of a shared library? The kernel tells every program where its own
