@@ -31,18 +31,25 @@ mod config;
 modelled! { units sync }
 mod sys;
 modelled! { size_class }
+
 #[cfg(not(loom))]
 mod options;
+#[cfg(not(loom))]
+mod os;
 modelled! { meta slab }
+
 #[cfg(not(loom))]
 mod granule_map;
 modelled! { depot owner }
-#[cfg(not(loom))]
-mod front;
-#[cfg(not(loom))]
-mod heap;
+
 #[cfg(not(loom))]
 mod thread_cache;
+
+#[cfg(not(loom))]
+mod heap;
+
+#[cfg(not(loom))]
+mod front;
 
 #[cfg(not(loom))]
 pub use front::{Magalloc, check, flush_thread, stats};

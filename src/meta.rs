@@ -66,7 +66,7 @@ pub use range::Range;
 #[cfg(not(loom))]
 mod range {
     use super::{AtomicUsize, Commit, Ordering, RANGE_BYTES_MIN, RANGE_COMMIT_STEP, RANGE_SCARCE_SHARE};
-    use crate::depot::os::Os;
+    use crate::os::Os;
     use crate::sync::AtomicPtr;
     use crate::sys::Pages;
     use core::marker::PhantomData;

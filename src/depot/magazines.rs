@@ -6,7 +6,7 @@
 //!               address of the next slot. The slot before the first one holds null: "empty" is a look at a slot.
 
 use crate::config::{MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
-use crate::depot::os::Os;
+use crate::os::Os;
 use crate::depot::spare::SpareStack;
 use crate::meta::Range;
 use crate::sync::AtomicU32;

@@ -1,7 +1,7 @@
 //! The depot: everything that threads share.
 //!
 //! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines
-//! # Layers      os -> span_map, partial_set, spare -> spans -> slabs, magazines
+//! # Layers      span_map, partial_set, spare -> spans -> slabs, magazines
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 
 pub mod partial_set;
@@ -10,8 +10,6 @@ pub mod span_map;
 
 #[cfg(not(loom))]
 pub mod magazines;
-#[cfg(not(loom))]
-pub mod os;
 #[cfg(not(loom))]
 pub mod slabs;
 #[cfg(not(loom))]

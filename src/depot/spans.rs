@@ -11,7 +11,7 @@ use crate::config::{
     REGION_SCARCE_SHARE, REGIONS_MAX,
 };
 use crate::depot::magazines::MagazinePool;
-use crate::depot::os::Os;
+use crate::os::Os;
 use crate::depot::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
 use crate::options::Settings;

@@ -74,7 +74,11 @@ impl Slab {
         self.cursor.store(0, Ordering::Relaxed);
         self.back.store(0, Ordering::Relaxed);
         self.moved.store(0, Ordering::Relaxed);
-        self.queued.store(1, Ordering::Relaxed);
+        // A slab that was here before was held when it was retired, so the flag is set, and a late `enter_queue` may
+        // be swapping it just now: it is written in new descriptors only.
+        if self.queued.load(Ordering::Relaxed) == 0 {
+            self.queued.store(1, Ordering::Relaxed);
+        }
     }
 
     /// Marks this granule as lying `granules` behind the start of its slab.

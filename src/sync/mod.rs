@@ -6,10 +6,14 @@
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use loom::sync::atomic::{AtomicPtr, Ordering};
+#[cfg(loom)]
+pub use model::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
 pub use crossbeam_utils::CachePadded;
 
+#[cfg(loom)]
+mod model;
 pub mod planted;
 
 /// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
