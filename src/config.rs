@@ -1,7 +1,9 @@
 //! Every constant that shapes the allocator, with its unit and its reason.
 //!
+//! ```text
 //! # Role        numbers only; nothing here has behaviour
 //! # Not here    size classes (see `size_class`), what a user may set (see `options`)
+//! ```
 //!
 //! Under loom the structures shrink, so that the rare branch becomes the common one.
 

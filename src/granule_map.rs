@@ -1,13 +1,16 @@
 //! From an address to the slab or large block it belongs to, and the memory of all metadata that makes it possible.
 //!
+//! ```text
 //! # Role        a region: one reservation, in which metadata comes first and the heap behind; the list of regions
 //! # Layout      of a region of n chunks, each part committed when it is needed:
+//! ```
 //!
 //! ```text
 //! | header  | chunk groups (n / 64)       | chunk metadata (n) | ... | heap: n chunks of 4 MiB, aligned |
 //! | at once | when a search reaches them  | with its chunk           | with its chunk                   |
 //! ```
 //!
+//! ```text
 //! # Invariants  I1: the header is committed before the region is published; a chunk group before it is looked at:
 //!                   whoever names a group has seen `commit_groups` succeed for it, or holds a span in it.
 //!               I2: a chunk whose bit in `ChunkGroup::committed` is set has its metadata and memory committed.
@@ -16,6 +19,7 @@
 //!               COMMIT-CHUNK: setting the bit (Release) -> seeing it (Acquire)
 //! # Progress    lock-free: two threads may both make a region or commit a chunk; both is harmless
 //! # Not here    claiming spans (see `depot`)
+//! ```
 
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, REGIONS_MAX};
 use crate::depot::partial_set::PartialSet;

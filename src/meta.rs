@@ -1,5 +1,6 @@
 //! Ranges of metadata: type-stable arrays in address space of their own, which grow at the end and never shrink.
 //!
+//! ```text
 //! # Role        records and magazines live here: an element, once made, stays what it is until the process ends
 //! # Invariants  I1: `committed` bytes from the base on are readable and writable.
 //!               I2: elements below `next` are made, and committed.
@@ -9,6 +10,7 @@
 //! # Progress    lock-free: two threads may both reserve or commit; a reservation too many is released, a commit
 //!               too many changes nothing
 //! # Checked by  loom_tests/commit.rs (`Commit`), heap::out_of_memory
+//! ```
 
 use crate::config::{RANGE_BYTES_MIN, RANGE_COMMIT_STEP, RANGE_SCARCE_SHARE};
 use crate::sync::planted::bug;
@@ -17,6 +19,12 @@ use crate::sync::{AtomicUsize, Ordering, const_unless_loom};
 /// How far something is committed: grows, never shrinks; anyone may push it on.
 #[derive(Debug)]
 pub struct Commit(AtomicUsize);
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Commit {
     const_unless_loom! {

@@ -1,7 +1,9 @@
 //! What a user may set, and where the running heap keeps it.
 //!
+//! ```text
 //! # Role        `Options`: plain values, built in a `const`; `Settings`: the same, readable by every thread
 //! # Progress    a setting is one word; a late change is seen late
+//! ```
 
 use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX};
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};

@@ -1,8 +1,10 @@
 //! The operating system with its calls counted.
 //!
+//! ```text
 //! # Role        every call of `Pages` goes through here: how many there were, how many bytes are mapped, and whether
 //!               address space turned out to be scarce
 //! # Not here    the calls themselves (see `sys`), when to make them (see `depot`, `meta`)
+//! ```
 
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
 use crate::sys::Pages;

@@ -1,11 +1,15 @@
 //! Size classes: which block size serves a request.
 //!
+//! ```text
 //! # Role        size and alignment to class; a class's block size, slab shape and divisor. Pure arithmetic.
 //! # Classes     8; 16 to 128 in steps of 16; then 8 steps per doubling up to 32 KiB: at most 1/9 of a block
 //!               above 128 bytes is waste. 73 in all.
 //! # Alignment   a slab starts at a granule, so a block is aligned to every power of two that divides its size.
+//! ```
 //! # Look-up     one byte of a table up to 1 KiB, a count of leading zeros above: O(1)
+//! ```text
 //! # Checked by  the tests below (every size, every alignment), tests/size_classes.rs prints the table
+//! ```
 
 use crate::config::{GRANULE_BYTES, MAGAZINE_BYTES_MAX, MAGAZINE_SLOTS, SMALL_BYTES_MAX};
 use crate::units::ClassIndex;
@@ -24,6 +28,9 @@ pub const CLASS_COUNT: usize =
 const TABLE_BYTES_MAX: usize = 1024;
 /// Alignment that every class of at least that size has, in bytes.
 const ALIGN_NATURAL: usize = 16;
+/// `align - 1` shifted by this is below `TABLE_BYTES_MAX` for natural alignments only.
+const ALIGN_SHIFT: u32 = (TABLE_BYTES_MAX / ALIGN_NATURAL).ilog2();
+const _: () = assert!(TABLE_BYTES_MAX.is_power_of_two() && ALIGN_NATURAL << ALIGN_SHIFT == TABLE_BYTES_MAX);
 /// Granules of a slab at most.
 pub(crate) const SLAB_GRANULES_MAX: usize = 8;
 /// A slab has at least this many blocks where `SLAB_GRANULES_MAX` allows, to spread the cost of making it.
@@ -112,13 +119,14 @@ const fn make(bytes: usize) -> SizeClass {
     }
 }
 
-/// Class by size in 8-byte steps, up to `TABLE_BYTES_MAX`.
-static TABLE: [u8; TABLE_BYTES_MAX / 8 + 1] = {
-    let mut table = [0; TABLE_BYTES_MAX / 8 + 1];
+/// Class by `(size - 1) / 8`, for sizes up to `TABLE_BYTES_MAX`. A constant, so that the look-up of a constant size
+/// is one.
+const TABLE: &[u8; TABLE_BYTES_MAX / 8] = &{
+    let mut table = [0; TABLE_BYTES_MAX / 8];
     let mut step = 0;
     while step < table.len() {
         let mut class = 0;
-        while (CLASSES_CONST[class].bytes as usize) < step * 8 {
+        while (CLASSES_CONST[class].bytes as usize) < (step + 1) * 8 {
             class += 1;
         }
         table[step] = class as u8;
@@ -142,15 +150,18 @@ const _: () = {
 
 /// The smallest class that serves `size` bytes at `align`, if the table tells it; `None` says nothing.
 ///
-/// `align` is a power of two. Any size is allowed; 0 is served by the smallest class.
+/// `align` is a power of two. Any size is allowed.
 #[inline(always)]
 pub fn common_class_of(size: usize, align: usize) -> Option<ClassIndex> {
-    if size > TABLE_BYTES_MAX || align > ALIGN_NATURAL {
+    // One comparison for both: `size - 1` is below 1024, and `align - 1` below 16 if it is, shifted, below 1024.
+    // A size of 0 wraps around and is not common.
+    let (last, mask) = (size.wrapping_sub(1), align.wrapping_sub(1));
+    if last | mask << ALIGN_SHIFT >= TABLE_BYTES_MAX {
         return None;
     }
-    // The larger of the two: a class of at least `align` bytes is a multiple of it, up to 16.
-    let step = (if size > align { size } else { align }).div_ceil(8);
-    // SAFETY: step <= TABLE_BYTES_MAX / 8, the table's last index.
+    // With the mask: a class of at least `align` bytes is a multiple of it, up to 16.
+    let step = (last | mask) / 8;
+    // SAFETY: both are below TABLE_BYTES_MAX, a power of two, so `step` is below the table's length.
     Some(ClassIndex::new(unsafe { *TABLE.get_unchecked(step) }))
 }
 
@@ -163,8 +174,7 @@ pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
     if size > SMALL_BYTES_MAX || align > SMALL_BYTES_MAX {
         return None;
     }
-    let size = if align <= ALIGN_NATURAL { size } else { size.max(1).next_multiple_of(align) };
-    let mut class = index_of(size);
+    let mut class = index_of(size.max(1).next_multiple_of(align));
     // Ends at the latest at the largest class, a power of two.
     while align > ALIGN_NATURAL && !CLASSES[class].bytes.is_multiple_of(align as u32) {
         class += 1;
@@ -172,10 +182,10 @@ pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
     Some(ClassIndex::new(class as u8))
 }
 
-/// Number of the smallest class of at least `size` bytes; `size` is at most `SMALL_BYTES_MAX`.
+/// Number of the smallest class of at least `size` bytes; `size` is from 1 to `SMALL_BYTES_MAX`.
 const fn index_of(size: usize) -> usize {
     if size <= TABLE_BYTES_MAX {
-        return TABLE[size.div_ceil(8)] as usize;
+        return TABLE[(size - 1) / 8] as usize;
     }
     let last = size - 1;
     let doubling = last.ilog2();
@@ -236,7 +246,7 @@ mod tests {
         for shape in &CLASSES {
             for block in 0..u64::from(shape.blocks) {
                 let offset = block * u64::from(shape.bytes);
-                assert_eq!(offset * u64::from(shape.reciprocal) >> 32, block);
+                assert_eq!((offset * u64::from(shape.reciprocal)) >> 32, block);
             }
         }
     }

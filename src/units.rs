@@ -1,7 +1,9 @@
 //! Typed units: no bare number crosses a layer.
 //!
+//! ```text
 //! # Role        `ClassIndex`, `GranuleIndex`, `SlabId`
 //! # Not here    what a class is (see `size_class`), where a slab is (see `granule_map`)
+//! ```
 
 use crate::config::GRANULE_INDEX_BITS;
 

@@ -1,9 +1,11 @@
 //! Magazines: aligned arrays of pointers to free blocks, and the pool of those that no thread uses.
 //!
+//! ```text
 //! # Role        memory for thread caches
 //! # Invariants  I1: a magazine belongs to the thread that took it from the pool, until it gives it back.
 //! # Layout      slots fill upwards to the end of the array, which is aligned to its size: "full" is a look at the
 //!               address of the next slot. The slot before the first one holds null: "empty" is a look at a slot.
+//! ```
 
 use crate::config::{MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
 use crate::os::Os;

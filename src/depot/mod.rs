@@ -1,8 +1,10 @@
 //! The depot: everything that threads share.
 //!
+//! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines
 //! # Layers      span_map, partial_set, spare -> spans -> slabs, magazines
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
+//! ```
 
 pub mod partial_set;
 pub mod spare;

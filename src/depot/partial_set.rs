@@ -1,5 +1,6 @@
 //! Partial slabs that no owner holds, by class, lowest address first.
 //!
+//! ```text
 //! # Role        a set, not a stack: any thread can take out any member, so a slab whose last block came home leaves
 //!               at once, and nothing is linked, so there is no ABA
 //! # Invariants  I1: a set bit of `slabs` is a queued slab whose holder is this set; whoever clears it is its holder.
@@ -11,8 +12,11 @@
 //!               HINT: `take` clears the hint, then looks again; `put` adds the member, then sets the hint. Both are
 //!               read-modify-writes, so whichever is second sees the other's work.
 //! # Progress    `put` and `take_this` are wait-free, `take` is lock-free
+//! ```
 //! # Zeroed memory is an empty set.
+//! ```text
 //! # Checked by  loom_tests/partial_set.rs
+//! ```
 
 use crate::config::{CHUNK_GRANULES, GROUP_CHUNKS};
 use crate::sync::planted::bug;
@@ -68,7 +72,13 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
     }
 
     /// Takes the lowest slab of `class`; the caller is its holder then. `class_of` tells a member's class.
-    pub fn take(&self, class: ClassIndex, class_of: impl Fn(Place) -> Option<ClassIndex>) -> Option<Place> {
+    /// `give_back` gets a slab of another class, taken by mistake, from its holder.
+    pub fn take(
+        &self,
+        class: ClassIndex,
+        class_of: impl Fn(Place) -> Option<ClassIndex>,
+        give_back: impl Fn(Place, ClassIndex),
+    ) -> Option<Place> {
         loop {
             // ordering: Acquire [HINT] a set bit leads to a member that was put before.
             let hint = self.hint[class.get()].load(Ordering::Acquire);
@@ -76,7 +86,7 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
                 return None;
             }
             let chunk = hint.trailing_zeros() as usize;
-            if let Some(place) = self.take_in(chunk, class, &class_of) {
+            if let Some(place) = self.take_in(chunk, class, &class_of, &give_back) {
                 return Some(place);
             }
             // ordering: AcqRel [HINT] before the look below; pairs with the setting in `put`.
@@ -84,7 +94,7 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
             if bug("hint cleared without a second look") {
                 continue;
             }
-            if let Some(place) = self.take_in(chunk, class, &class_of) {
+            if let Some(place) = self.take_in(chunk, class, &class_of, &give_back) {
                 // ordering: AcqRel [HINT] there may be more where this one was.
                 self.hint[class.get()].fetch_or(1 << chunk, Ordering::AcqRel);
                 return Some(place);
@@ -97,6 +107,7 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
         chunk: usize,
         class: ClassIndex,
         class_of: &impl Fn(Place) -> Option<ClassIndex>,
+        give_back: &impl Fn(Place, ClassIndex),
     ) -> Option<Place> {
         // ordering: Acquire [HAND-OVER] a member's class was written before it was put.
         let mut members = self.slabs[chunk].load(Ordering::Acquire);
@@ -111,7 +122,7 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
                 }
                 match class_of(place) {
                     Some(now) if now == class => return Some(place),
-                    Some(other) => self.put(place, other),
+                    Some(other) => give_back(place, other),
                     None => {}
                 }
             }

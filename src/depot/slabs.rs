@@ -1,7 +1,9 @@
 //! Slabs of the depot: made from spans, kept while partial, given back when empty.
 //!
+//! ```text
 //! # Role        where an owner gets slabs, and where slabs go that no owner wants
 //! # Progress    lock-free
+//! ```
 
 use crate::config::GROUP_CHUNKS;
 use crate::depot::partial_set::Place;
@@ -35,7 +37,9 @@ impl<P: Pages> Depot<P> {
         self.regions.iter().find_map(|region| {
             (0..region.groups_used()).find_map(|group| {
                 let class_of = |place| class_at(region, granule_at(group, place));
-                let place = region.group(group).partial.take(class, class_of)?;
+                // Not merely put back: its last block may have come home while it was here.
+                let give_back = |place, class| self.give_slab(SlabRef::new(region, granule_at(group, place), class));
+                let place = region.group(group).partial.take(class, class_of, give_back)?;
                 Some(SlabRef::new(region, granule_at(group, place), class))
             })
         })

@@ -1,5 +1,6 @@
 //! Which granules of a chunk group are in use: spans are claimed and freed with one atomic operation a chunk.
 //!
+//! ```text
 //! # Role        first fit, lowest address first; free neighbours merge by themselves, being neighbouring bits
 //! # Invariants  I1: a set bit of `busy` belongs to the thread that set it, until that thread clears it.
 //!               I2: a clear bit of `exhausted[level]` promises nothing; a set one says that its chunk had no run of
@@ -10,9 +11,12 @@
 //!               EXHAUSTED: `claim` sets the bit, then looks at `busy` again; `free` clears `busy`, then the bit. All
 //!               are read-modify-writes, so whichever is second in the bit's order sees the other's work.
 //! # Progress    claims are lock-free; `free` is wait-free
+//! ```
 //! # Zeroed memory is a map whose granules are all free and were never written.
+//! ```text
 //! # Not here    commitment and purging (see `depot::spans`), what a span is used for
 //! # Checked by  loom_tests/spans.rs, the tests below
+//! ```
 
 use crate::config::{CHUNK_GRANULES, GROUP_CHUNKS};
 use crate::sync::planted::bug;

@@ -1,10 +1,12 @@
 //! Spans: runs of granules of any length, over all regions; commitment, and the bound on dirty memory.
 //!
+//! ```text
 //! # Role        claims, grows, shrinks, frees and moves spans
 //! # Accounting  `dirty` = bytes of free granules that are dirty; at most `Options::dirty_bytes_max` stay so
 //! # Order       lowest region, lowest address: the heap stays dense and its mappings few
 //! # Progress    lock-free
 //! # Not here    what lies in a span (see `depot::slabs`, `heap::large`)
+//! ```
 
 use crate::config::{
     CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, REGION_BYTES_PREFERRED,

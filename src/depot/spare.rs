@@ -1,5 +1,6 @@
 //! A stack of numbers, for spare magazines: the only structure with a single pop.
 //!
+//! ```text
 //! # Role        keeps the numbers of things that nobody uses; links lie in an array beside them, never in the things
 //! # Invariants  I1: a number is on the stack at most once; whoever pops it has it.
 //!               I2: each push changes the tag. A pop that read `top` and its link succeeds only if the head, tag
@@ -10,6 +11,7 @@
 //! # Ordering    HAND-OVER: `push` (Release) -> `pop` (Acquire)
 //! # Progress    lock-free
 //! # Checked by  loom_tests/spare_stack.rs
+//! ```
 
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, const_unless_loom};
@@ -36,6 +38,12 @@ impl Head {
 
     fn next_tag(self) -> Self {
         if bug("no tag") { self } else { Self(self.0.wrapping_add(1 << 32)) }
+    }
+}
+
+impl Default for SpareStack {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -1,7 +1,9 @@
 //! The front door: the one static heap, each thread's place in it, and `GlobalAlloc`.
 //!
+//! ```text
 //! # Role        the fast path of malloc and free; where it cannot serve, `thread` finds out why
 //! # Not here    anything that a test would want to make twice
+//! ```
 
 mod global_alloc;
 mod process;

@@ -1,9 +1,11 @@
 //! A thread's place in the heap: which cache it uses, from its first call to after its last.
 //!
+//! ```text
 //! # States      Fresh -> Registered -> Ended. Fresh and Ended threads look at the dummy cache, in which every class
 //!               is empty and full, so their calls land here.
 //! # Storage     a `const` thread-local without destructor: no lazy initialisation, valid until the thread's memory
 //!               is gone. The end comes through a pthread key, after other thread-local destructors.
+//! ```
 
 use super::HEAP;
 use crate::options::Options;

@@ -1,10 +1,12 @@
 //! Large blocks: a span each.
 //!
+//! ```text
 //! # Role        any size above the largest class, any alignment up to 1 GiB
 //! # Growth      in place by claiming the granules behind; else, from `RELOCATE_BYTES_MIN` on, by moving the pages
 //!               to a larger span, which costs page-table entries instead of bytes
 //! # Zeroing     granules that were never written, or were purged, need no memset
 //! # Errors      a pointer that is no large block ends the process with one line
+//! ```
 
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;

@@ -1,11 +1,15 @@
 //! The whole allocator as a value: small blocks through caches, large ones as spans, statistics, the end.
 //!
+//! ```text
 //! # Role        what the front door calls when the fast path cannot serve, and what a test makes of its own
 //! # States      open, then closed for ever: after `release`, a late free is ignored and a late malloc gets pages of
 //!               its own, which the kernel takes with the process
 //! # Not here    the one static, thread-local storage (see `front`)
+//! ```
 
 mod large;
+#[cfg(test)]
+mod out_of_memory;
 mod stats;
 
 pub use stats::Stats;

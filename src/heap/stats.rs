@@ -1,9 +1,11 @@
 //! Statistics and self-checks: walks over the metadata that stop nobody.
 //!
+//! ```text
 //! # Accounting  per slab: in use + in magazines + free bits == `SizeClass::blocks`, so
 //!               `live` = capacity of all slabs - `cached` - free blocks + large blocks;
 //!               `committed` = `live` + `cached` + `free` + `unusable` + `metadata`
 //! # Precision   exact while nothing moves; else each figure is right for some moment of the walk
+//! ```
 
 use super::Heap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};

@@ -1,10 +1,12 @@
 //! Dissolving: blocks go home to the bitmaps of their slabs.
 //!
+//! ```text
 //! # Role        neighbours are combined: one atomic operation for all blocks of a bitmap word that come in a row.
 //!               What the operation finds tells the rest: a double free, the first free block of a word (the slab
 //!               must be queued), a word that is full (the slab may be empty).
 //! # Errors      a pointer that is no block, or a block that is free already, ends the process with one line
 //! # Not here    which blocks, and when (see `thread_cache`)
+//! ```
 
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
@@ -149,7 +151,13 @@ fn divide(shape: &SizeClass, offset: usize) -> usize {
 /// After a release that left `now` in word `word`: if that was the last block, the slab goes back to its chunk.
 #[inline]
 fn retire_if_free<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, word: usize, now: u64) {
-    if now == slab.shape().word_mask(word) && slab.is_free() {
+    if now != slab.shape().word_mask(word) {
+        return;
+    }
+    if slab.shape().words() > 1 {
+        slab.descriptor().after_full_word();
+    }
+    if slab.is_free() {
         depot.retire_if_partial(*slab);
     }
 }

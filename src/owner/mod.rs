@@ -1,8 +1,10 @@
 //! Owners: which slabs a thread works on, and how other threads' frees reach it.
 //!
+//! ```text
 //! # Role        `notify`: the stack by which anyone hands a slab to an owner; `orphans`: the numbers of owners
 //!               without a thread; `Owners`: refill and dissolve
 //! # Not here    magazines (see `thread_cache`)
+//! ```
 
 pub mod notify;
 pub mod orphans;

@@ -1,11 +1,13 @@
 //! The stack on which anyone puts slabs for an owner: push, and take all. Closed while the owner has no thread.
 //!
+//! ```text
 //! # Invariants  I1: a pushed slab is queued and was held by the pusher; the stack holds it until the owner takes it.
 //!               I2: nothing is ever pushed on a closed stack: a slab for an owner without a thread goes to the depot.
 //! # Ordering    HAND-OVER: `push` (Release) -> `take_all`, `close` (Acquire): the link and all the pusher did.
 //! # ABA         none: a push installs itself in front of whatever is there, and taking takes everything.
 //! # Progress    `push` is lock-free, the others are wait-free
 //! # Checked by  loom_tests/slab_queue.rs, loom_tests/orphan_adopt.rs, loom_tests/thread_exit.rs
+//! ```
 
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU32, CachePadded, Ordering};

@@ -1,9 +1,11 @@
 //! The numbers of owners whose threads have ended: a new thread adopts the lowest.
 //!
+//! ```text
 //! # Invariants  I1: a set bit is a number that nobody uses; whoever clears it has the number and its owner.
 //! # Ordering    HAND-OVER: `orphan` (Release) -> `adopt` (Acquire): all that the last thread did to owner and cache.
 //! # Progress    `orphan` is wait-free, `adopt` lock-free
 //! # Checked by  loom_tests/orphan_adopt.rs
+//! ```
 
 use crate::config::RECORDS_MAX;
 use crate::sync::planted::bug;

@@ -1,5 +1,6 @@
 //! Owners and their slabs: where a thread's blocks come from.
 //!
+//! ```text
 //! # Role        current slab and short list per class; next slab: own list, own notifications, the depot's partial
 //!               slabs, then new memory
 //! # Invariants  I1: only the thread that has an owner's number touches its `current` and `list`.
@@ -9,6 +10,7 @@
 //!                   What it holds then is that slab, rightly.
 //! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot
 //! # Not here    giving blocks back (see `dissolve`)
+//! ```
 
 use crate::config::{OWNER_LIST_MAX, RANGE_BYTES_MIN, RECORDS_MAX};
 use crate::depot::Depot;

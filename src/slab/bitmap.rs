@@ -1,5 +1,6 @@
 //! One word of a slab's free bitmap: anyone releases, and whoever clears a bit has its block.
 //!
+//! ```text
 //! # Role        who owns which of 64 neighbouring blocks; no memory, no policy
 //! # Invariants  I1: a set bit is a free block that nobody may touch.
 //!               I2: the thread whose read-modify-write cleared a bit owns its block until it sets the bit again.
@@ -8,6 +9,7 @@
 //! # Progress    wait-free, but for a partial claim's re-reads, which other claims alone can cause
 //! # Not here    which slab is asked (see `owner`), who queues a slab that was exhausted (see `slab`)
 //! # Checked by  loom_tests/bitmap.rs, tests/cross_thread_free.rs
+//! ```
 
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU64, Ordering};

@@ -1,5 +1,6 @@
 //! A slab: a span cut into blocks of one class. All it knows is written out of line, never in a block.
 //!
+//! ```text
 //! # Role        the slab descriptor (`Slab`) and where its bitmap lies (`ChunkMeta`)
 //! # Accounting  in use + in magazines + free bits == `SizeClass::blocks`
 //! # Invariants  I1: while `queued` is set, exactly one place has the slab: an owner (current, list or notify
@@ -11,9 +12,11 @@
 //! # Ordering    QUEUE-SLAB: the swaps of `queued` (AcqRel) are totally ordered. `leave_queue` looks for bits after
 //!               its swap; `enter_queue` comes after the release of a bit. Whichever swap is second sees the
 //!               other side's work, so a free block is never forgotten.
+//!               LAST-WORD: `after_full_word` orders the looks of two threads that fill a slab's last two words.
 //! # Progress    wait-free
 //! # Not here    who queues where (see `owner`, `depot`)
 //! # Checked by  loom_tests/slab_queue.rs
+//! ```
 
 pub mod bitmap;
 
@@ -43,6 +46,8 @@ pub struct Slab {
     back: AtomicU8,
     /// 1 if the span is a large block whose pages came from elsewhere.
     moved: AtomicU8,
+    /// Only its swaps matter: see `after_full_word`.
+    turn: AtomicU8,
 }
 
 impl Default for Slab {
@@ -62,6 +67,7 @@ impl Slab {
             queued: AtomicU8::new(0),
             back: AtomicU8::new(0),
             moved: AtomicU8::new(0),
+            turn: AtomicU8::new(0),
         }
     }
 
@@ -189,6 +195,17 @@ impl Slab {
             return false;
         }
         has_free() && self.enter_queue()
+    }
+
+    /// After a release that filled a word, before the look at the other words: of two threads that fill the last two
+    /// words, the second to come here sees what the first released, and so that the slab is empty.
+    #[inline]
+    pub fn after_full_word(&self) {
+        if bug("look at once") {
+            return;
+        }
+        // ordering: AcqRel [LAST-WORD] pairs with itself in the other thread: swaps are totally ordered.
+        self.turn.swap(1, Ordering::AcqRel);
     }
 
     /// Is the slab in some queue? For `check()` at rest.

@@ -1,7 +1,9 @@
 //! The only place that names `core::sync::atomic`, loom or crossbeam-utils.
 //!
+//! ```text
 //! # Role        one set of names for both worlds: the machine's atomics and loom's models of them
 //! # Not here    any protocol
+//! ```
 
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};

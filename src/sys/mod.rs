@@ -1,7 +1,9 @@
 //! The operating system: what a heap asks of it.
 //!
+//! ```text
 //! # Role        the seam `Pages` (address space), and per platform: threads' ends, the process's end, fatal reports
 //! # States      of a range of address space:
+//! ```
 //!
 //! ```text
 //! (nothing) --reserve--> Reserved --commit--> Zeroed --first write--> Dirty
@@ -9,7 +11,9 @@
 //!     +------release--------+-- release --------+------ purge ----------+
 //! ```
 //!
+//! ```text
 //! # Not here    when to do what (see `depot`)
+//! ```
 
 #[cfg(target_os = "linux")]
 pub mod linux;
@@ -18,6 +22,9 @@ pub use linux as platform;
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platform");
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod fake;
 
 use core::ptr::NonNull;
 

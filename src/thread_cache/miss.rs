@@ -1,8 +1,10 @@
 //! What happens when the loaded magazine is empty (malloc) or full (free).
 //!
+//! ```text
 //! # Order       malloc: the newest stashed magazine, else a refill from slabs.
 //!               free: more capacity, else the stash, else the oldest blocks are dissolved.
 //!               So blocks leave in the order in which they came, and the newest, which are warm, stay.
+//! ```
 
 use super::{Cached, Ordering, dummy_top};
 use crate::config::MAGAZINE_SLOTS;

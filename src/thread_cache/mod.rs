@@ -1,5 +1,6 @@
 //! Thread caches: a loaded magazine per class, and a short stash behind it.
 //!
+//! ```text
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
 //!               or full (`miss`)
 //! # Accounting  blocks cached of a class = blocks in the loaded magazine + stashed magazines * `magazine_blocks`;
@@ -9,6 +10,7 @@
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
 //!                   into the dummy magazine, which looks empty to malloc and full to free.
 //! # Not here    where blocks come from and go to (see `owner`)
+//! ```
 
 mod miss;
 mod sizing;

@@ -1,9 +1,11 @@
 //! How much a thread may cache: slow start, growth where it is missed, and one bound in bytes over all classes.
 //!
+//! ```text
 //! # Accounting  `granted` = sum over classes of (capacity + `stash_limit` * `magazine_blocks`) * block bytes
 //! # Policy      a miss doubles the class's capacity, up to a whole magazine, then allows it a stashed one more. At
 //!               the bound, capacity is taken from classes that did not miss since the search came by last, but
 //!               only at every 16th miss: else classes in use would take from each other all the time.
+//! ```
 
 use super::{Cached, ClassCache};
 use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_MAX};

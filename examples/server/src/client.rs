@@ -37,34 +37,19 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let connection = tokio::spawn(async move {
             // An error here also reaches the request that it breaks.
             let _ = connection.await;
         });
-        Ok(Self {
-            host: address.to_string(),
-            sender,
-            connection,
-            broken: false,
-        })
+        Ok(Self { host: address.to_string(), sender, connection, broken: false })
     }
 
     /// Sends one request and reads the whole reply, or says why there is none. After that the
     /// client [is broken](Self::is_broken).
-    pub(crate) async fn send(
-        &mut self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<Reply, String> {
+    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Vec<u8>) -> Result<Reply, String> {
         let exchange = async {
-            self.sender
-                .ready()
-                .await
-                .map_err(|error| error.to_string())?;
+            self.sender.ready().await.map_err(|error| error.to_string())?;
             let request = Request::builder()
                 .method(method)
                 .uri(path)
@@ -73,15 +58,8 @@ impl Client {
                 .map_err(|error| error.to_string())?;
             let reply = self.sender.send_request(request).await;
             let (head, body) = reply.map_err(|error| error.to_string())?.into_parts();
-            let body = body
-                .collect()
-                .await
-                .map_err(|error| error.to_string())?
-                .to_bytes();
-            Ok(Reply {
-                status: head.status,
-                body,
-            })
+            let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+            Ok(Reply { status: head.status, body })
         };
         let result = tokio::time::timeout(TIMEOUT, exchange)
             .await

@@ -4,14 +4,10 @@
 use serde_json::{Value, json};
 
 /// Values of the field `city`, by which the load searches.
-pub(crate) const CITIES: [&str; 8] = [
-    "Accra", "Bergen", "Cusco", "Dakar", "Erfurt", "Fukuoka", "Gdansk", "Hobart",
-];
+pub(crate) const CITIES: [&str; 8] = ["Accra", "Bergen", "Cusco", "Dakar", "Erfurt", "Fukuoka", "Gdansk", "Hobart"];
 
-const WORDS: [&str; 12] = [
-    "block", "chunk", "depot", "epoch", "fence", "heap", "magazine", "owner", "page", "slab",
-    "span", "thread",
-];
+const WORDS: [&str; 12] =
+    ["block", "chunk", "depot", "epoch", "fence", "heap", "magazine", "owner", "page", "slab", "span", "thread"];
 
 /// A small pseudo-random generator (splitmix64). Good enough to mix a load, and repeatable.
 pub(crate) struct Random(u64);

@@ -17,10 +17,7 @@ impl Interrupt {
     /// Takes the signals over from the default action, which is to kill the process.
     pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
     /// Returns at the first signal.
@@ -36,9 +33,7 @@ impl Interrupt {
 impl Interrupt {
     /// Takes Ctrl-C over from the default action, which is to end the process.
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: tokio::signal::windows::ctrl_c()?,
-        })
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
     }
 
     /// Returns at the first Ctrl-C.

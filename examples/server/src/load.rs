@@ -70,22 +70,11 @@ impl Load {
         let after = Memory::now();
         service.stop().await?;
         let (clients, threads) = (self.clients, self.threads);
-        Ok(Report {
-            elapsed,
-            clients,
-            threads,
-            tally,
-            peak,
-            after,
-        })
+        Ok(Report { elapsed, clients, threads, tally, peak, after })
     }
 
     /// Connects all clients first, so that the load begins with all of them.
-    async fn start_workers(
-        &self,
-        address: SocketAddr,
-        shared: &Arc<Shared>,
-    ) -> io::Result<Vec<JoinHandle<Tally>>> {
+    async fn start_workers(&self, address: SocketAddr, shared: &Arc<Shared>) -> io::Result<Vec<JoinHandle<Tally>>> {
         let mut clients = Vec::new();
         for _ in 0..self.clients {
             clients.push(Client::connect(address).await?);
@@ -136,9 +125,7 @@ mod tests {
 
     /// What one worker says of a service whose every reply is `{}`, or that hangs up.
     async fn tally_of(hangs_up: bool) -> Tally {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let service = tokio::spawn(async move {
             if hangs_up {

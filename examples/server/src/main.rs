@@ -93,11 +93,7 @@ fn run(options: &Options) -> Result<ExitCode, String> {
         Some(address) => runtime.block_on(serve(address)),
         None => {
             let duration = Duration::from_secs(options.seconds);
-            runtime.block_on(drive(&Load {
-                duration,
-                clients: options.clients,
-                threads,
-            }))
+            runtime.block_on(drive(&Load { duration, clients: options.clients, threads }))
         }
     };
     drop(runtime);
@@ -123,30 +119,19 @@ fn runtime(threads: usize) -> io::Result<Runtime> {
 async fn serve(address: SocketAddr) -> Result<ExitCode, String> {
     let mut interrupt = interrupt()?;
     let store = Arc::new(Store::default());
-    let service = Service::start(address, store)
-        .await
-        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let service =
+        Service::start(address, store).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
     announce(service.address()).map_err(|error| error.to_string())?;
     interrupt.wait().await;
-    service
-        .stop()
-        .await
-        .map_err(|error| format!("the service failed: {error}"))?;
+    service.stop().await.map_err(|error| format!("the service failed: {error}"))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Serves and drives itself, and prints what was measured.
 async fn drive(load: &Load) -> Result<ExitCode, String> {
-    let report = load
-        .run(interrupt()?, announce)
-        .await
-        .map_err(|error| format!("the load failed: {error}"))?;
+    let report = load.run(interrupt()?, announce).await.map_err(|error| format!("the load failed: {error}"))?;
     print(&report.to_string()).map_err(|error| error.to_string())?;
-    Ok(if report.tally.errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.tally.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn interrupt() -> Result<Interrupt, String> {

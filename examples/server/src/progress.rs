@@ -19,16 +19,8 @@ impl Progress {
     pub(crate) fn new(total: Duration) -> Self {
         let bar = ProgressBar::new(millis(total));
         let style = ProgressStyle::with_template("[{bar:24}] {msg}");
-        bar.set_style(
-            style
-                .expect("the template is constant")
-                .progress_chars("=> "),
-        );
-        Self {
-            bar,
-            total,
-            next_line: Self::line_every(total),
-        }
+        bar.set_style(style.expect("the template is constant").progress_chars("=> "));
+        Self { bar, total, next_line: Self::line_every(total) }
     }
 
     /// Shows that `elapsed` is over, with the line that `text` makes.
@@ -36,8 +28,7 @@ impl Progress {
         let (seconds, total) = (elapsed.as_secs(), self.total.as_secs());
         if !self.bar.is_hidden() {
             self.bar.set_position(millis(elapsed));
-            self.bar
-                .set_message(format!("{seconds} s of {total} s, {}", text()));
+            self.bar.set_message(format!("{seconds} s of {total} s, {}", text()));
         } else if elapsed >= self.next_line {
             self.next_line += Self::line_every(self.total);
             eprintln!("magalloc-server: {seconds} s of {total} s, {}", text());

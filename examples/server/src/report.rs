@@ -23,12 +23,7 @@ impl Memory {
     pub(crate) fn now() -> Self {
         let stats = magalloc::stats();
         let (live, cached, committed) = (stats.live, stats.cached, stats.committed);
-        Self {
-            live,
-            cached,
-            committed,
-            resident: resident(),
-        }
+        Self { live, cached, committed, resident: resident() }
     }
 
     /// The larger value of each.
@@ -47,9 +42,7 @@ impl Memory {
 #[cfg(target_os = "linux")]
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kilobytes * 1024)
 }
@@ -77,36 +70,18 @@ pub(crate) struct Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            elapsed,
-            clients,
-            threads,
-            tally,
-            peak,
-            after,
-        } = self;
+        let Self { elapsed, clients, threads, tally, peak, after } = self;
         let latency = &tally.latency;
         let requests = latency.len();
         let rate = requests as f64 / elapsed.as_secs_f64();
         let elapsed = elapsed.as_secs_f64();
-        writeln!(
-            f,
-            "{clients} clients on {threads} threads for {elapsed:.1} s"
-        )?;
+        writeln!(f, "{clients} clients on {threads} threads for {elapsed:.1} s")?;
         writeln!(f)?;
         writeln!(f, "requests     {requests:>14}")?;
         writeln!(f, "requests/s   {rate:>14.0}")?;
         writeln!(f, "errors       {:>14}", tally.errors)?;
-        writeln!(
-            f,
-            "latency p50  {:>14}",
-            millis(latency.value_at_quantile(0.50))
-        )?;
-        writeln!(
-            f,
-            "latency p99  {:>14}",
-            millis(latency.value_at_quantile(0.99))
-        )?;
+        writeln!(f, "latency p50  {:>14}", millis(latency.value_at_quantile(0.50)))?;
+        writeln!(f, "latency p99  {:>14}", millis(latency.value_at_quantile(0.99)))?;
         writeln!(f, "latency max  {:>14}", millis(latency.max()))?;
         writeln!(f)?;
         row(f, "", ["live", "cached", "committed", "resident"])?;
@@ -123,21 +98,13 @@ impl Display for Report {
 impl Memory {
     fn cells(&self) -> [String; 4] {
         let resident = self.resident.map_or_else(|| "n/a".into(), mebibytes);
-        [
-            mebibytes(self.live),
-            mebibytes(self.cached),
-            mebibytes(self.committed),
-            resident,
-        ]
+        [mebibytes(self.live), mebibytes(self.cached), mebibytes(self.committed), resident]
     }
 }
 
 fn row(f: &mut Formatter<'_>, name: &str, cells: [&str; 4]) -> fmt::Result {
     let [live, cached, committed, resident] = cells;
-    writeln!(
-        f,
-        "{name:<6}{live:>13}{cached:>13}{committed:>13}{resident:>13}"
-    )
+    writeln!(f, "{name:<6}{live:>13}{cached:>13}{committed:>13}{resident:>13}")
 }
 
 /// Bytes for people.
@@ -155,23 +122,10 @@ mod tests {
 
     #[test]
     fn max_takes_each_value_by_itself() {
-        let a = Memory {
-            live: 5,
-            cached: 1,
-            committed: 9,
-            resident: None,
-        };
-        let b = Memory {
-            live: 3,
-            cached: 2,
-            committed: 8,
-            resident: Some(7),
-        };
+        let a = Memory { live: 5, cached: 1, committed: 9, resident: None };
+        let b = Memory { live: 3, cached: 2, committed: 8, resident: Some(7) };
         let max = a.max(b);
-        assert_eq!(
-            (max.live, max.cached, max.committed, max.resident),
-            (5, 2, 9, Some(7))
-        );
+        assert_eq!((max.live, max.cached, max.committed, max.resident), (5, 2, 9, Some(7)));
     }
 
     #[cfg(target_os = "linux")]
@@ -187,22 +141,13 @@ mod tests {
             clients: 3,
             threads: 4,
             tally: Tally::new(),
-            peak: Memory {
-                live: 3 << 20,
-                ..Memory::default()
-            },
+            peak: Memory { live: 3 << 20, ..Memory::default() },
             after: Memory::default(),
         };
         let table = report.to_string();
-        let peak = table
-            .lines()
-            .find(|line| line.starts_with("peak"))
-            .expect("a row for the peak");
+        let peak = table.lines().find(|line| line.starts_with("peak")).expect("a row for the peak");
         let cells: Vec<&str> = peak.split_whitespace().collect();
-        assert_eq!(
-            cells,
-            ["peak", "3.00", "MiB", "0.00", "MiB", "0.00", "MiB", "n/a"]
-        );
+        assert_eq!(cells, ["peak", "3.00", "MiB", "0.00", "MiB", "0.00", "MiB", "n/a"]);
         assert!(!table.contains("first error"));
     }
 }

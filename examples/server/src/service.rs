@@ -67,11 +67,7 @@ impl Service {
             let _ = stopped.await;
         });
         let task = tokio::spawn(serve.into_future());
-        Ok(Self {
-            address,
-            stop,
-            task,
-        })
+        Ok(Self { address, stop, task })
     }
 
     /// Where the service listens.
@@ -116,10 +112,7 @@ struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, reason: impl Into<String>) -> Self {
-        Self {
-            status,
-            reason: reason.into(),
-        }
+        Self { status, reason: reason.into() }
     }
 }
 
@@ -147,9 +140,8 @@ async fn read_body(mut body: Body) -> Result<Vec<u8>, Refusal> {
     let mut kept = Vec::new();
     let mut length = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            Refusal::new(StatusCode::BAD_REQUEST, format!("the body is cut: {error}"))
-        })?;
+        let frame =
+            frame.map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body is cut: {error}")))?;
         // Frames without data are trailers, which mean nothing here.
         let Ok(data) = frame.into_data() else {
             continue;
@@ -181,10 +173,7 @@ fn checked_id(path: PathId) -> Result<String, Refusal> {
 }
 
 fn unknown_id(id: &str) -> Refusal {
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        format!("no document has the id {id:?}"),
-    )
+    Refusal::new(StatusCode::NOT_FOUND, format!("no document has the id {id:?}"))
 }
 
 async fn put_document(
@@ -193,43 +182,25 @@ async fn put_document(
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let id = checked_id(path)?;
-    let document: Value = serde_json::from_slice(&read_body(body).await?).map_err(|error| {
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            format!("the body is not JSON: {error}"),
-        )
-    })?;
+    let document: Value = serde_json::from_slice(&read_body(body).await?)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))?;
     if !document.is_object() {
         let reason = "a document must be a JSON object";
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, reason));
     }
     let created = store.put(&id, document);
-    let status = if created {
-        StatusCode::CREATED
-    } else {
-        StatusCode::OK
-    };
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(json!({ "id": id, "created": created }))))
 }
 
-async fn get_document(
-    State(store): State<Arc<Store>>,
-    path: PathId,
-) -> Result<Json<Arc<Value>>, Refusal> {
+async fn get_document(State(store): State<Arc<Store>>, path: PathId) -> Result<Json<Arc<Value>>, Refusal> {
     let id = checked_id(path)?;
     store.get(&id).map(Json).ok_or_else(|| unknown_id(&id))
 }
 
-async fn delete_document(
-    State(store): State<Arc<Store>>,
-    path: PathId,
-) -> Result<StatusCode, Refusal> {
+async fn delete_document(State(store): State<Arc<Store>>, path: PathId) -> Result<StatusCode, Refusal> {
     let id = checked_id(path)?;
-    if store.delete(&id) {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(unknown_id(&id))
-    }
+    if store.delete(&id) { Ok(StatusCode::NO_CONTENT) } else { Err(unknown_id(&id)) }
 }
 
 #[derive(Deserialize)]
@@ -262,10 +233,7 @@ async fn search(
     let Query(query) = query?;
     let limit = checked_limit(query.limit)?;
     if query.text.is_empty() {
-        return Err(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "the text to search for is empty",
-        ));
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "the text to search for is empty"));
     }
     let (field, after) = (query.field.as_deref(), query.after.as_deref());
     Ok(Json(store.search(&query.text, field, after, limit)))
@@ -281,10 +249,7 @@ fn checked_limit(limit: Option<usize>) -> Result<usize, Refusal> {
 }
 
 async fn unknown_route(uri: Uri) -> Refusal {
-    Refusal::new(
-        StatusCode::NOT_FOUND,
-        format!("there is nothing at {}", uri.path()),
-    )
+    Refusal::new(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Refusal {

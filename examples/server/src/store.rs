@@ -82,13 +82,7 @@ impl Store {
 
     /// The first `limit` documents whose id is greater than `after` and that hold `text` in one
     /// of their strings; with a `field`, in the strings of this field only.
-    pub(crate) fn search(
-        &self,
-        text: &str,
-        field: Option<&str>,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Page {
+    pub(crate) fn search(&self, text: &str, field: Option<&str>, after: Option<&str>, limit: usize) -> Page {
         self.page(after, limit, |document| match field {
             None => holds(document, text),
             Some(field) => document.get(field).is_some_and(|value| holds(value, text)),
@@ -99,20 +93,16 @@ impl Store {
     /// among them, and tell whether there is more. Documents that others put or delete during
     /// the call may be seen or not; all others are seen exactly.
     fn page(&self, after: Option<&str>, limit: usize, wanted: impl Fn(&Value) -> bool) -> Page {
-        let range = (
-            after.map_or(Bound::Unbounded, Bound::Excluded),
-            Bound::Unbounded,
-        );
+        let range = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
         let mut documents: Vec<Entry> = Vec::new();
         for shard in &self.shards {
             let shard = read(shard);
-            let found = shard
-                .range::<str, _>(range)
-                .filter(|(_, document)| wanted(document));
-            documents.extend(found.take(limit + 1).map(|(id, document)| Entry {
-                id: Arc::clone(id),
-                document: Arc::clone(document),
-            }));
+            let found = shard.range::<str, _>(range).filter(|(_, document)| wanted(document));
+            documents.extend(
+                found
+                    .take(limit + 1)
+                    .map(|(id, document)| Entry { id: Arc::clone(id), document: Arc::clone(document) }),
+            );
         }
         documents.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         let more = documents.len() > limit;
@@ -128,9 +118,7 @@ impl Store {
     }
 
     fn write(&self, id: &str) -> RwLockWriteGuard<'_, Shard> {
-        self.shard(id)
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shard(id).write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -237,10 +225,7 @@ mod tests {
         store.put("1", json!({"city": "Lima", "text": "none"}));
         store.put("2", json!({"city": "Oslo", "text": "Lima"}));
         store.put("3", json!({"city": ["Bern", "Lima"]}));
-        assert_eq!(
-            ids(&store.search("Lim", Some("city"), None, 10)),
-            ["1", "3"]
-        );
+        assert_eq!(ids(&store.search("Lim", Some("city"), None, 10)), ["1", "3"]);
         let first = store.search("Lim", Some("city"), None, 1);
         assert_eq!((ids(&first), first.next.as_deref()), (vec!["1"], Some("1")));
         assert_eq!(ids(&store.search("Lim", Some("city"), Some("1"), 1)), ["3"]);

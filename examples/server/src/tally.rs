@@ -21,18 +21,12 @@ impl Tally {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         let latency = Histogram::new_with_bounds(1, LONGEST, 3);
-        Self {
-            latency: latency.expect("the bounds are in order"),
-            errors: 0,
-            first_error: None,
-        }
+        Self { latency: latency.expect("the bounds are in order"), errors: 0, first_error: None }
     }
 
     /// Adds what `other` has.
     pub(crate) fn add(&mut self, other: Self) {
-        self.latency
-            .add(&other.latency)
-            .expect("the bounds are the same");
+        self.latency.add(&other.latency).expect("the bounds are the same");
         self.errors += other.errors;
         self.first_error = self.first_error.take().or(other.first_error);
     }

@@ -99,10 +99,7 @@ impl Worker {
         let oldest = *self.documents.first_key_value()?.0;
         let span = usize::try_from(self.next_serial - oldest).ok()?;
         let from = oldest + self.random.below(span) as u64;
-        self.documents
-            .range(from..)
-            .next()
-            .map(|(serial, _)| *serial)
+        self.documents.range(from..).next().map(|(serial, _)| *serial)
     }
 
     fn id(&self, serial: u64) -> String {
@@ -125,9 +122,7 @@ impl Worker {
         let begin = Instant::now();
         let reply = self.client.send(method.clone(), path, body).await;
         self.tally.record(begin.elapsed());
-        reply
-            .and_then(|reply| check(&reply))
-            .map_err(|reason| format!("{method} {path}: {reason}"))
+        reply.and_then(|reply| check(&reply)).map_err(|reason| format!("{method} {path}: {reason}"))
     }
 
     async fn put_new(&mut self) -> Result<(), String> {
@@ -145,8 +140,7 @@ impl Worker {
         let body = document(seed).to_string().into_bytes();
         let answer = json!({ "id": self.id(serial), "created": status == StatusCode::CREATED });
         let check = |reply: &Reply| expect_json(reply, status, &answer);
-        self.request(Method::PUT, &self.path(serial), body, check)
-            .await?;
+        self.request(Method::PUT, &self.path(serial), body, check).await?;
         self.documents.insert(serial, seed);
         Ok(())
     }
@@ -154,14 +148,12 @@ impl Worker {
     async fn get(&mut self, serial: u64) -> Result<(), String> {
         let expected = document(self.documents[&serial]);
         let check = |reply: &Reply| expect_json(reply, StatusCode::OK, &expected);
-        self.request(Method::GET, &self.path(serial), Vec::new(), check)
-            .await
+        self.request(Method::GET, &self.path(serial), Vec::new(), check).await
     }
 
     async fn delete(&mut self, serial: u64) -> Result<(), String> {
         let check = |reply: &Reply| expect(reply, StatusCode::NO_CONTENT);
-        self.request(Method::DELETE, &self.path(serial), Vec::new(), check)
-            .await?;
+        self.request(Method::DELETE, &self.path(serial), Vec::new(), check).await?;
         self.documents.remove(&serial);
         Ok(())
     }
@@ -175,8 +167,7 @@ impl Worker {
     async fn put_malformed(&mut self) -> Result<(), String> {
         let path = self.path(self.next_serial);
         let check = |reply: &Reply| expect_refusal(reply, StatusCode::BAD_REQUEST);
-        self.request(Method::PUT, &path, br#"{"text": "no end"#.to_vec(), check)
-            .await
+        self.request(Method::PUT, &path, br#"{"text": "no end"#.to_vec(), check).await
     }
 
     /// The page after an own document has all the own documents that follow it, or a whole page
@@ -184,22 +175,13 @@ impl Worker {
     async fn list(&mut self, serial: u64) -> Result<(), String> {
         let path = format!("/documents?limit={PAGE}&after={}", self.id(serial));
         let following = self.documents.range(serial + 1..).take(PAGE);
-        let expected: Vec<Value> = following
-            .map(|(serial, seed)| json!({ "id": self.id(*serial), "document": document(*seed) }))
-            .collect();
+        let expected: Vec<Value> =
+            following.map(|(serial, seed)| json!({ "id": self.id(*serial), "document": document(*seed) })).collect();
         let prefix = self.prefix.clone();
         let check = |reply: &Reply| {
             let mut entries = page(reply)?;
-            entries.retain(|entry| {
-                entry["id"]
-                    .as_str()
-                    .is_some_and(|id| id.starts_with(&prefix))
-            });
-            if entries == expected {
-                Ok(())
-            } else {
-                Err("other documents than expected".into())
-            }
+            entries.retain(|entry| entry["id"].as_str().is_some_and(|id| id.starts_with(&prefix)));
+            if entries == expected { Ok(()) } else { Err("other documents than expected".into()) }
         };
         self.request(Method::GET, &path, Vec::new(), check).await
     }
@@ -209,11 +191,7 @@ impl Worker {
         let path = format!("/search?limit={PAGE}&field=city&text={city}");
         let check = |reply: &Reply| {
             let fits = |entry: &Value| entry["document"]["city"] == city;
-            if page(reply)?.iter().all(fits) {
-                Ok(())
-            } else {
-                Err("a wrong city".into())
-            }
+            if page(reply)?.iter().all(fits) { Ok(()) } else { Err("a wrong city".into()) }
         };
         self.request(Method::GET, &path, Vec::new(), check).await
     }
@@ -225,11 +203,7 @@ impl Worker {
         let expected = [json!({ "id": self.id(serial), "document": document(seed) })];
         let check = |reply: &Reply| {
             let found = page(reply)?;
-            if found == expected {
-                Ok(())
-            } else {
-                Err(format!("{} found, not 1", found.len()))
-            }
+            if found == expected { Ok(()) } else { Err(format!("{} found, not 1", found.len())) }
         };
         self.request(Method::GET, &path, Vec::new(), check).await
     }
@@ -241,10 +215,7 @@ fn expect(reply: &Reply, status: StatusCode) -> Result<(), String> {
     }
     let body = String::from_utf8_lossy(&reply.body);
     let body: String = body.chars().take(200).collect();
-    Err(format!(
-        "status {}, expected {status}: {body}",
-        reply.status
-    ))
+    Err(format!("status {}, expected {status}: {body}", reply.status))
 }
 
 fn json_of(reply: &Reply) -> Result<Value, String> {
@@ -253,20 +224,12 @@ fn json_of(reply: &Reply) -> Result<Value, String> {
 
 fn expect_json(reply: &Reply, status: StatusCode, expected: &Value) -> Result<(), String> {
     expect(reply, status)?;
-    if json_of(reply)? == *expected {
-        Ok(())
-    } else {
-        Err("other content than expected".into())
-    }
+    if json_of(reply)? == *expected { Ok(()) } else { Err("other content than expected".into()) }
 }
 
 fn expect_refusal(reply: &Reply, status: StatusCode) -> Result<(), String> {
     expect(reply, status)?;
-    if json_of(reply)?["error"].is_string() {
-        Ok(())
-    } else {
-        Err("no reason given".into())
-    }
+    if json_of(reply)?["error"].is_string() { Ok(()) } else { Err("no reason given".into()) }
 }
 
 /// The entries of a page: not more than asked for, and in the order of their ids.

@@ -14,9 +14,7 @@ const BODY_LIMIT: usize = 1 << 20;
 /// One request on a connection of its own: the status, and the JSON of the body if there is one.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
     let mut stream = TcpStream::connect(address).expect("the service accepts");
-    stream
-        .set_read_timeout(Some(PATIENCE))
-        .expect("the timeout is not zero");
+    stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
@@ -25,14 +23,9 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]
     stream.write_all(head.as_bytes()).expect("the head is sent");
     stream.write_all(body).expect("the body is sent");
     let mut reply = String::new();
-    stream
-        .read_to_string(&mut reply)
-        .expect("the reply is read");
+    stream.read_to_string(&mut reply).expect("the reply is read");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head, then a body");
-    let status = head
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
     let json = match body {
         "" => Value::Null,
         body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}")),
@@ -43,18 +36,13 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]
 /// The ids on a page.
 pub(crate) fn ids(page: &Value) -> Vec<&str> {
     let documents = page["documents"].as_array().expect("a page has documents");
-    documents
-        .iter()
-        .map(|entry| entry["id"].as_str().expect("an id"))
-        .collect()
+    documents.iter().map(|entry| entry["id"].as_str().expect("an id")).collect()
 }
 
 /// The request is refused with `status` and a reason that has `part`.
 #[track_caller]
 fn assert_refused(reply: &(u16, Value), status: u16, part: &str) {
-    let reason = reply.1["error"]
-        .as_str()
-        .unwrap_or_else(|| panic!("no reason in {reply:?}"));
+    let reason = reply.1["error"].as_str().unwrap_or_else(|| panic!("no reason in {reply:?}"));
     assert_eq!(reply.0, status, "{reason}");
     assert!(reason.contains(part), "{part:?} is not in {reason:?}");
 }
@@ -64,30 +52,16 @@ fn documents_are_put_got_and_deleted() {
     let (_process, address, _stdout) = serve();
     let first = json!({ "name": "first", "nested": { "list": [1, null, "é\n"] } });
     let second = json!({ "name": "second" });
-    let put = |document: &Value| {
-        request(
-            address,
-            "PUT",
-            "/documents/a",
-            document.to_string().as_bytes(),
-        )
-    };
+    let put = |document: &Value| request(address, "PUT", "/documents/a", document.to_string().as_bytes());
     let get = || request(address, "GET", "/documents/a", b"");
 
     assert_eq!(put(&first), (201, json!({ "id": "a", "created": true })));
     assert_eq!(get(), (200, first));
     assert_eq!(put(&second), (200, json!({ "id": "a", "created": false })));
     assert_eq!(get(), (200, second));
-    assert_eq!(
-        request(address, "DELETE", "/documents/a", b""),
-        (204, Value::Null)
-    );
+    assert_eq!(request(address, "DELETE", "/documents/a", b""), (204, Value::Null));
     assert_refused(&get(), 404, "\"a\"");
-    assert_refused(
-        &request(address, "DELETE", "/documents/a", b""),
-        404,
-        "\"a\"",
-    );
+    assert_refused(&request(address, "DELETE", "/documents/a", b""), 404, "\"a\"");
 }
 
 #[test]
@@ -125,10 +99,7 @@ fn documents_are_listed_in_pages_and_searched() {
     assert_eq!(ids(&page("/search?text=Lima")).len(), 25);
     assert_eq!(ids(&page("/search?text=Lima&field=city")).len(), 12);
     let found = page("/search?text=Lima&field=city&limit=2&after=d03");
-    assert_eq!(
-        (ids(&found), &found["next"]),
-        (vec!["d05", "d07"], &json!("d07"))
-    );
+    assert_eq!((ids(&found), &found["next"]), (vec!["d05", "d07"], &json!("d07")));
     assert_eq!(ids(&page("/search?text=Lima&field=none")).len(), 0);
 }
 
@@ -136,12 +107,7 @@ fn documents_are_listed_in_pages_and_searched() {
 fn service_goes_on_after_bad_requests() {
     let (_process, address, _stdout) = serve();
     let kept = json!({ "kept": true });
-    let reply = request(
-        address,
-        "PUT",
-        "/documents/kept",
-        kept.to_string().as_bytes(),
-    );
+    let reply = request(address, "PUT", "/documents/kept", kept.to_string().as_bytes());
     assert_eq!(reply.0, 201);
 
     let too_large = vec![b' '; BODY_LIMIT + 1];
@@ -168,16 +134,11 @@ fn service_goes_on_after_bad_requests() {
     ];
     for (method, path, body, status, part) in cases {
         assert_refused(&request(address, method, path, body), status, part);
-        assert_eq!(
-            request(address, "GET", "/documents/kept", b""),
-            (200, kept.clone())
-        );
+        assert_eq!(request(address, "GET", "/documents/kept", b""), (200, kept.clone()));
     }
     // Not even HTTP.
     let mut stream = TcpStream::connect(address).expect("the service accepts");
-    stream
-        .write_all(b"\0\x01\x02 nonsense\r\n\r\n")
-        .expect("it is sent");
+    stream.write_all(b"\0\x01\x02 nonsense\r\n\r\n").expect("it is sent");
     drop(stream);
     let (status, page) = request(address, "GET", "/documents", b"");
     assert_eq!((status, ids(&page)), (200, vec!["kept"]));
@@ -189,8 +150,5 @@ fn body_of_exactly_the_limit_is_taken() {
     let mut body = br#"{"full":true}"#.to_vec();
     body.resize(BODY_LIMIT, b' ');
     assert_eq!(request(address, "PUT", "/documents/full", &body).0, 201);
-    assert_eq!(
-        request(address, "GET", "/documents/full", b""),
-        (200, json!({ "full": true }))
-    );
+    assert_eq!(request(address, "GET", "/documents/full", b""), (200, json!({ "full": true })));
 }

@@ -50,10 +50,7 @@ fn bad_arguments_exit_with_2_and_a_message() {
         let (code, stdout, stderr) = run(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {stderr}");
         assert!(stderr.starts_with("error: "), "{arguments:?}: {stderr}");
-        assert!(
-            stderr.contains(part),
-            "{arguments:?}: {part:?} is not in {stderr}"
-        );
+        assert!(stderr.contains(part), "{arguments:?}: {part:?} is not in {stderr}");
         assert_eq!(stdout, "", "{arguments:?}");
     }
 }
@@ -82,8 +79,7 @@ fn interrupt_ends_the_service_with_0() {
         Expect: 100-continue\r\n\r\n";
     slow.write_all(half).expect("the half is sent");
     let mut go_on = [0; 25];
-    slow.read_exact(&mut go_on)
-        .expect("the service asks for the rest");
+    slow.read_exact(&mut go_on).expect("the service asks for the rest");
     assert_eq!(&go_on, b"HTTP/1.1 100 Continue\r\n\r\n");
     process.interrupt();
     let (code, _, stderr) = finished(process.wait());
@@ -91,9 +87,7 @@ fn interrupt_ends_the_service_with_0() {
     assert!(stderr.contains("connections still busy"), "{stderr}");
     assert!(stderr.contains("magalloc: exit: unmapped "), "{stderr}");
     let mut rest = String::new();
-    stdout
-        .read_to_string(&mut rest)
-        .expect("stdout can be read");
+    stdout.read_to_string(&mut rest).expect("stdout can be read");
     assert_eq!(rest, "");
     drop((idle, slow));
 }
@@ -104,9 +98,7 @@ fn assert_table((code, stdout, stderr): (Option<i32>, String, String), clients: 
     assert_eq!(code, Some(0), "{stdout}\n{stderr}");
     let line = |name: &str| {
         let found = stdout.lines().find_map(|line| line.strip_prefix(name));
-        found
-            .unwrap_or_else(|| panic!("no {name:?} in {stdout}"))
-            .trim()
+        found.unwrap_or_else(|| panic!("no {name:?} in {stdout}")).trim()
     };
     line(clients);
     let requests: u64 = line("requests ").parse().expect("a number of requests");
@@ -126,11 +118,7 @@ fn assert_table((code, stdout, stderr): (Option<i32>, String, String), clients: 
 #[test]
 fn load_prints_the_table() {
     let output = run(&["--seconds", "1", "--clients", "3", "--threads", "2"]);
-    assert!(
-        output.2.contains("magalloc-server: 1 s of 1 s, "),
-        "{}",
-        output.2
-    );
+    assert!(output.2.contains("magalloc-server: 1 s of 1 s, "), "{}", output.2);
     assert_table(output, "3 clients on 2 threads for ");
 }
 
@@ -148,8 +136,6 @@ fn interrupt_ends_the_load_with_its_table() {
     process.interrupt();
     let (code, _, stderr) = finished(process.wait());
     let mut table = String::new();
-    stdout
-        .read_to_string(&mut table)
-        .expect("stdout can be read");
+    stdout.read_to_string(&mut table).expect("stdout can be read");
     assert_table((code, table, stderr), "2 clients on 3 threads for ");
 }

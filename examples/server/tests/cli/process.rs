@@ -10,11 +10,7 @@ use crate::PATIENCE;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_magalloc-server"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -34,12 +30,7 @@ impl Process {
     /// Waits for the end, and takes the output that nobody has read yet.
     pub(crate) fn wait(mut self) -> Output {
         let deadline = Instant::now() + PATIENCE;
-        while self
-            .child()
-            .try_wait()
-            .expect("the process can be waited for")
-            .is_none()
-        {
+        while self.child().try_wait().expect("the process can be waited for").is_none() {
             assert!(Instant::now() < deadline, "the process does not end");
             thread::sleep(Duration::from_millis(10));
         }
@@ -76,11 +67,7 @@ pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 /// The same of a process that was waited for.
 pub(crate) fn finished(output: Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8(bytes).expect("the output is UTF-8");
-    (
-        output.status.code(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
 /// A process that serves, where it does, and the rest of its stdout. The reader must live as long
@@ -91,9 +78,7 @@ pub(crate) fn serving(arguments: &[&str]) -> (Process, SocketAddr, BufReader<Chi
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
     stdout.read_line(&mut line).expect("stdout can be read");
-    let address = line
-        .trim_end()
-        .strip_prefix("magalloc-server: listening on http://");
+    let address = line.trim_end().strip_prefix("magalloc-server: listening on http://");
     let address = address.unwrap_or_else(|| panic!("no address in {line:?}"));
     let address: SocketAddr = address.parse().expect("an address");
     assert_ne!(address.port(), 0);

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Format, lints and documentation, also of what only the models compile. No warning is accepted.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+echo "-- format"
+cargo fmt --all --check
+
+echo "-- clippy"
+cargo clippy --workspace --all-targets --locked -- -D warnings
+
+echo "-- clippy, models"
+RUSTFLAGS="--cfg loom" cargo clippy --locked --package magalloc --lib --test 'loom_*' \
+    --target-dir "${CARGO_TARGET_DIR:-target}/loom" -- -D warnings
+
+echo "-- documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

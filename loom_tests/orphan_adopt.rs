@@ -1,0 +1,139 @@
+//! Numbers of owners without a thread (`owner::orphans`), and how a thread gets one (`Owners::adopt`).
+//!
+//! # Modelled    threads that end and threads that begin; a number that is made anew while another thread already
+//!               notifies its owner, because zeroed slab descriptors name number 0
+//! # Asserted    conservation: a number has one thread at a time, none is lost; a slab pushed on an owner stays there.
+//!               visibility: an owner's next thread comes after its last one.
+//! # Bounds      2 numbers, 3 threads, 4 preemptions
+#![cfg(loom)]
+
+mod common;
+
+use common::{Payload, RACE, assert_caught, check};
+use loom::thread;
+use magalloc::owner::notify::NotifyStack;
+use magalloc::owner::orphans::Orphans;
+use magalloc::sync::planted::bug;
+use magalloc::sync::{AtomicU32, AtomicUsize, Ordering};
+use magalloc::units::{GranuleIndex, SlabId};
+use std::sync::Arc;
+
+const NUMBERS: usize = 2;
+const PREEMPTIONS: Option<usize> = Some(4);
+const LOST: &str = "a slab that was pushed is lost";
+
+struct Owners {
+    orphans: Orphans,
+    /// What only a number's thread touches.
+    owners: [Payload; NUMBERS],
+}
+
+impl Owners {
+    /// `orphaned` numbers have no thread, the others belong to the caller.
+    fn new(orphaned: usize) -> Arc<Self> {
+        let owners = Self { orphans: Orphans::new(), owners: core::array::from_fn(|_| Payload::new()) };
+        (0..orphaned).for_each(|number| owners.end(number));
+        Arc::new(owners)
+    }
+
+    fn begin(&self) -> Option<usize> {
+        let number = self.orphans.adopt(NUMBERS)?;
+        self.owners[number].touch();
+        Some(number)
+    }
+
+    fn end(&self, number: usize) {
+        self.owners[number].touch();
+        self.orphans.orphan(number);
+    }
+
+    /// At rest: the numbers that `taken` does not have can be adopted, and no others.
+    fn check(&self, taken: impl IntoIterator<Item = usize>) {
+        let mut seen = [false; NUMBERS];
+        for number in taken.into_iter().chain(core::iter::from_fn(|| self.begin())) {
+            assert!(!seen[number], "a number has two threads");
+            seen[number] = true;
+        }
+        assert!(seen.iter().all(|&seen| seen), "a number is lost");
+        assert_eq!(self.orphans.count(), 0);
+    }
+}
+
+/// Two orphans, three threads begin.
+fn three_threads_begin() {
+    let owners = Owners::new(2);
+    let begins = [(); 2].map(|()| {
+        let owners = Arc::clone(&owners);
+        thread::spawn(move || owners.begin())
+    });
+    let own = owners.begin();
+    owners.check(begins.into_iter().flat_map(|begin| begin.join().unwrap()).chain(own));
+}
+
+/// One orphan; its next thread begins and ends, another ends too, a third begins.
+fn threads_end_while_one_begins() {
+    let owners = Owners::new(1);
+    let short = Arc::clone(&owners);
+    let short = thread::spawn(move || short.begin().into_iter().for_each(|number| short.end(number)));
+    let last = Arc::clone(&owners);
+    let last = thread::spawn(move || last.end(1));
+    let own = owners.begin();
+    short.join().unwrap();
+    last.join().unwrap();
+    owners.check(own);
+}
+
+/// Number 0 is made by its first thread, while a thread without an owner frees a block of a slab that names it.
+fn a_new_owner_is_notified_at_once() {
+    let made = Arc::new((AtomicUsize::new(0), NotifyStack::new(), Orphans::new()));
+    let slab = SlabId::new(0, GranuleIndex::new(7));
+    let begin = Arc::clone(&made);
+    let begin = thread::spawn(move || {
+        let (len, notified, orphans) = &*begin;
+        // `Owners::adopt`: there is no orphan, so a number is made. Zeroed memory is an open owner.
+        if orphans.adopt(len.load(Ordering::Acquire)).is_none() {
+            len.fetch_add(1, Ordering::Release);
+            if bug("open a new owner") {
+                notified.open();
+            }
+        }
+        notified.take_all()
+    });
+    let (len, notified, _) = &*made;
+    let link = AtomicU32::new(0);
+    // `Owners::owner_hinted` and `notify`.
+    let pushed = len.load(Ordering::Acquire) > 0
+        && notified.push(slab, |next| link.store(SlabId::raw_option(next), Ordering::Relaxed)).is_ok();
+    let taken = begin.join().unwrap().or_else(|| notified.take_all());
+    assert_eq!(taken, pushed.then_some(slab), "{LOST}");
+}
+
+#[test]
+fn a_number_has_one_thread_at_a_time() {
+    check(PREEMPTIONS, three_threads_begin);
+}
+
+#[test]
+fn a_thread_sees_what_the_last_one_left() {
+    check(PREEMPTIONS, threads_end_while_one_begins);
+}
+
+#[test]
+fn a_new_owner_keeps_what_it_is_given() {
+    check(PREEMPTIONS, a_new_owner_is_notified_at_once);
+}
+
+#[test]
+fn adopt_by_store_is_caught() {
+    assert_caught("adopt by store", RACE, PREEMPTIONS, three_threads_begin);
+}
+
+#[test]
+fn relaxed_orphan_is_caught() {
+    assert_caught("relaxed orphan", RACE, PREEMPTIONS, threads_end_while_one_begins);
+}
+
+#[test]
+fn open_a_new_owner_is_caught() {
+    assert_caught("open a new owner", LOST, PREEMPTIONS, a_new_owner_is_notified_at_once);
+}

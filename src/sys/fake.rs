@@ -1,0 +1,129 @@
+//! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
+
+use super::Pages;
+use super::platform::SystemPages;
+use core::ptr::NonNull;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Which calls are refused. Calls are counted from 1; `release` cannot be refused and is not counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Refuse {
+    None,
+    /// That call only.
+    Call(u64),
+    /// That call and all after it.
+    From(u64),
+}
+
+pub(crate) struct FakePages {
+    calls: AtomicU64,
+    first: AtomicU64,
+    last: AtomicU64,
+    refused: AtomicBool,
+    /// Bytes of the largest reservation that is not refused.
+    largest: AtomicUsize,
+    reserved: Mutex<Vec<(usize, usize)>>,
+}
+
+impl FakePages {
+    pub(crate) const fn new() -> Self {
+        Self {
+            calls: AtomicU64::new(0),
+            first: AtomicU64::new(u64::MAX),
+            last: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
+            largest: AtomicUsize::new(usize::MAX),
+            reserved: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Starts counting anew.
+    pub(crate) fn refuse(&self, what: Refuse) {
+        let (first, last) = match what {
+            Refuse::None => (u64::MAX, 0),
+            Refuse::Call(number) => (number, number),
+            Refuse::From(number) => (number, u64::MAX),
+        };
+        self.calls.store(0, Ordering::SeqCst);
+        self.refused.store(false, Ordering::SeqCst);
+        self.first.store(first, Ordering::SeqCst);
+        self.last.store(last, Ordering::SeqCst);
+    }
+
+    /// Refuses reservations of more than `bytes`, as a memory limit does.
+    pub(crate) fn limit_reservations(&self, bytes: usize) {
+        self.largest.store(bytes, Ordering::SeqCst);
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused.load(Ordering::SeqCst)
+    }
+
+    /// Reservations that were not released.
+    pub(crate) fn reserved(&self) -> Vec<(usize, usize)> {
+        self.reserved.lock().unwrap().clone()
+    }
+
+    fn grants(&self) -> bool {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        let refuses = (self.first.load(Ordering::SeqCst)..=self.last.load(Ordering::SeqCst)).contains(&call);
+        if refuses {
+            self.refused.store(true, Ordering::SeqCst);
+        }
+        !refuses
+    }
+
+    fn is_reserved(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        self.reserved.lock().unwrap().iter().any(|&(start, bytes)| start <= from && end <= start + bytes)
+    }
+}
+
+// SAFETY: the real pages, or a refusal.
+unsafe impl Pages for FakePages {
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
+            return None;
+        }
+        let start = SystemPages.reserve(bytes)?;
+        self.reserved.lock().unwrap().push((start.addr().get(), bytes));
+        Some(start)
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        assert!(self.is_reserved(start, bytes), "commit outside of a reservation");
+        // SAFETY: the same promise.
+        self.grants() && unsafe { SystemPages.commit(start, bytes) }
+    }
+
+    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
+        // SAFETY: the same promise.
+        self.grants() && unsafe { SystemPages.purge(start, bytes) }
+    }
+
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+        assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
+        // SAFETY: the same promise.
+        self.grants() && unsafe { SystemPages.relocate(from, to, bytes) }
+    }
+
+    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        assert!(self.is_reserved(start, bytes), "renew outside of a reservation");
+        // SAFETY: the same promise.
+        self.grants() && unsafe { SystemPages.renew(start, bytes) }
+    }
+
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
+        let mut reserved = self.reserved.lock().unwrap();
+        let known = reserved.iter().position(|&range| range == (start.addr().get(), bytes));
+        reserved.swap_remove(known.expect("release of what was reserved, whole"));
+        // SAFETY: the same promise.
+        unsafe { SystemPages.release(start, bytes) };
+    }
+}
