@@ -56,4 +56,4 @@ pub use front::{Magalloc, check, flush_thread, stats};
 #[cfg(not(loom))]
 pub use heap::Stats;
 #[cfg(not(loom))]
-pub use options::{AtExit, Options};
+pub use options::AtExit;

@@ -8,7 +8,7 @@
 //! ```
 //! # Look-up     one byte of a table up to 1 KiB, a count of leading zeros above: O(1)
 //! ```text
-//! # Checked by  the tests below (every size, every alignment), tests/size_classes.rs prints the table
+//! # Checked by  the tests below (every size, every alignment); one prints the table (`--nocapture`)
 //! ```
 
 use crate::config::{GRANULE_BYTES, MAGAZINE_BYTES_MAX, MAGAZINE_SLOTS, SMALL_BYTES_MAX};

@@ -8,7 +8,7 @@
 //!               happens before what the next one does.
 //! # Progress    wait-free, but for a partial claim's re-reads, which other claims alone can cause
 //! # Not here    which slab is asked (see `owner`), who queues a slab that was exhausted (see `slab`)
-//! # Checked by  loom_tests/bitmap.rs, tests/cross_thread_free.rs
+//! # Checked by  loom_tests/bitmap.rs, tests/cross_thread.rs
 //! ```
 
 use crate::sync::planted::bug;
