@@ -63,8 +63,11 @@ pub(crate) const STASH_MAX: usize = 3;
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
 /// Threads that can have a cache at the same time; those beyond are served by the depot directly.
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_pointer_width = "64"))]
 pub(crate) const RECORDS_MAX: usize = 1 << 16;
+/// Threads that can have a cache where address space is short.
+#[cfg(all(not(loom), not(target_pointer_width = "64")))]
+pub(crate) const RECORDS_MAX: usize = 1 << 10;
 /// Threads that can have a cache in a model.
 #[cfg(loom)]
 pub(crate) const RECORDS_MAX: usize = 64;

@@ -97,7 +97,8 @@ mod range {
     impl<T: Sync> Range<T> {
         /// An empty range, of `preferred_bytes` (a power of two) where address space is plentiful.
         pub const fn new(preferred_bytes: usize) -> Self {
-            assert!(preferred_bytes.is_power_of_two() && preferred_bytes >= RANGE_BYTES_MIN);
+            assert!(preferred_bytes.is_power_of_two());
+            let preferred_bytes = if preferred_bytes < RANGE_BYTES_MIN { RANGE_BYTES_MIN } else { preferred_bytes };
             Self {
                 base: AtomicPtr::new(core::ptr::null_mut()),
                 commit: Commit::new(),

@@ -12,7 +12,7 @@
 //! # Not here    giving blocks back (see `dissolve`)
 //! ```
 
-use crate::config::{OWNER_LIST_MAX, RANGE_BYTES_MIN, RECORDS_MAX};
+use crate::config::{OWNER_LIST_MAX, RECORDS_MAX};
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
 use crate::granule_map::SlabRef;
@@ -98,7 +98,6 @@ pub struct Owners {
 
 /// Address space for owners, in bytes.
 const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<Owner>()).next_power_of_two();
-const _: () = assert!(RANGE_BYTES >= RANGE_BYTES_MIN);
 
 impl Owners {
     /// None yet.
