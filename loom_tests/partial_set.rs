@@ -1,4 +1,4 @@
-//! Partial slabs of the depot (`depot::partial_set`), and when an empty one leaves it (`depot::slabs`).
+//! Partial slabs of the depot (`chunk_group::partial_set`), and when an empty one leaves it (`depot::slabs`).
 //!
 //! # Modelled    putting and taking by class; a hint that is cleared while a slab is put; a granule that becomes a
 //!               slab of another class between a taker's look and its taking; the last block of a slab that comes
@@ -13,7 +13,7 @@ mod common;
 
 use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
-use magalloc::depot::partial_set::{PartialSet, Place};
+use magalloc::chunk_group::partial_set::{PartialSet, Place};
 use magalloc::size_class;
 use magalloc::slab::Slab;
 use magalloc::slab::bitmap::FreeWord;

@@ -13,7 +13,7 @@ mod common;
 
 use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
-use magalloc::depot::partial_set::{PartialSet, Place};
+use magalloc::chunk_group::partial_set::{PartialSet, Place};
 use magalloc::owner::notify::NotifyStack;
 use magalloc::owner::orphans::Orphans;
 use magalloc::size_class;

@@ -21,9 +21,9 @@
 //! # Not here    claiming spans (see `depot`)
 //! ```
 
+use crate::chunk_group::partial_set::PartialSet;
+use crate::chunk_group::span_map::SpanMap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, REGIONS_MAX};
-use crate::depot::partial_set::PartialSet;
-use crate::depot::span_map::SpanMap;
 use crate::meta::Commit;
 use crate::os::Os;
 use crate::size_class::{CLASS_COUNT, SizeClass, shape};

@@ -36,7 +36,7 @@ modelled! { size_class }
 mod options;
 #[cfg(not(loom))]
 mod os;
-modelled! { meta slab }
+modelled! { meta slab chunk_group }
 
 #[cfg(not(loom))]
 mod granule_map;

@@ -2,13 +2,11 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines
-//! # Layers      span_map, partial_set, spare -> spans -> slabs, magazines
+//! # Layers      spare -> magazines -> spans -> slabs
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
-pub mod partial_set;
 pub mod spare;
-pub mod span_map;
 
 #[cfg(not(loom))]
 pub mod magazines;

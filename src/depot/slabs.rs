@@ -6,7 +6,7 @@
 //! ```
 
 use crate::config::GROUP_CHUNKS;
-use crate::depot::partial_set::Place;
+use crate::chunk_group::partial_set::Place;
 use crate::depot::spans::{Depot, Span};
 use crate::granule_map::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;

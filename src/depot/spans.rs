@@ -14,7 +14,7 @@ use crate::config::{
 };
 use crate::depot::magazines::MagazinePool;
 use crate::os::Os;
-use crate::depot::span_map::low_bits;
+use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
 use crate::options::Settings;
 use crate::sync::{AtomicUsize, CachePadded, Ordering};

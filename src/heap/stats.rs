@@ -73,8 +73,9 @@ impl<P: Pages> Heap<P> {
         let mut granules_used = 0;
         let mut chunks = 0;
         for region in self.depot.regions.iter() {
-            stats.committed += region.committed() as u64;
+            // In this order: chunks are only ever added, so what is committed covers those that were counted.
             chunks += region.committed_chunks().count();
+            stats.committed += region.committed() as u64;
             for_each_begin(region, |begin| match begin {
                 Begin::Slab(slab) => {
                     granules_used += slab.shape().granules as usize;
@@ -189,6 +190,57 @@ fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
                     shape(class).granules.into()
                 }
             };
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::heap::Heap;
+    use crate::size_class::all;
+    use crate::sys::platform::SystemPages;
+    use std::thread::scope;
+
+    /// More than all threads ever hold.
+    const BYTES_MAX: u64 = 1 << 30;
+
+    /// New chunks, full and empty magazines, and threads that come and go.
+    fn work(heap: &Heap<SystemPages>) {
+        for _ in 0..3 {
+            let Some(cached) = heap.register() else { return };
+            let chunks: Vec<*mut u8> = (0..10).map(|_| heap.allocate_large(4 << 20, 8, false)).collect();
+            for class in all().chain(all()) {
+                let blocks: Vec<*mut u8> = (0..40)
+                    .map(|_| cached.cache.tops().pop(class))
+                    .map(|block| if block.is_null() { heap.allocate_small(Some(&cached), class) } else { block })
+                    .collect();
+                for block in blocks.into_iter().filter(|block| !block.is_null()) {
+                    if !cached.cache.tops().push(class, block) {
+                        heap.free_small(Some(&cached), class, block);
+                    }
+                }
+            }
+            chunks.into_iter().filter(|chunk| !chunk.is_null()).for_each(|chunk| heap.free_large(chunk));
+            heap.unregister(&cached);
+        }
+    }
+
+    #[test]
+    fn figures_taken_while_others_work_are_of_this_world() {
+        for _ in 0..30 {
+            let heap = Box::new(Heap::new(SystemPages));
+            scope(|scope| {
+                let workers = [scope.spawn(|| work(&heap)), scope.spawn(|| work(&heap))];
+                while !workers.iter().all(|worker| worker.is_finished()) {
+                    let stats = heap.stats();
+                    let parts = [stats.live, stats.cached, stats.free, stats.dirty, stats.unusable, stats.metadata];
+                    assert!(parts.into_iter().all(|part| part <= BYTES_MAX), "{stats:?}");
+                }
+            });
+            heap.check();
+            // SAFETY: the heap is this test's, its threads have ended, and its blocks are freed.
+            let (mapped, unmapped) = unsafe { heap.release() };
+            assert_eq!(mapped, unmapped);
         }
     }
 }

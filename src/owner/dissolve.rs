@@ -10,7 +10,7 @@
 
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
-use crate::depot::span_map::low_bits;
+use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::SlabRef;
 use crate::owner::refill::{OwnerIndex, Owners};
 use crate::size_class::{SizeClass, shape};

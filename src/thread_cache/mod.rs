@@ -261,18 +261,15 @@ impl ThreadCache {
 
     /// The loaded magazine of `class`, if the class was used.
     fn loaded(&self, class: ClassIndex) -> Option<*mut Magazine> {
-        let top = self.tops.top(class);
-        if top.is_null() || top == dummy_top() {
-            return None;
-        }
-        // The slot before `top` lies in the magazine, also when that is full or empty: the first slot is never 0.
-        Some(top.wrapping_sub(1).map_addr(|address| address & !(MAGAZINE_BYTES - 1)).cast())
+        magazine_of(self.tops.top(class))
     }
 
     /// Blocks in the loaded magazine of `class`.
     fn loaded_blocks(&self, class: ClassIndex) -> usize {
-        let Some(magazine) = self.loaded(class) else { return 0 };
-        let filled = (self.tops.top(class).addr() - magazine.addr()) / size_of::<Slot>();
+        // Read once: to another thread's look, the next reading may be in another magazine.
+        let top = self.tops.top(class);
+        let Some(magazine) = magazine_of(top) else { return 0 };
+        let filled = (top.addr() - magazine.addr()) / size_of::<Slot>();
         // Another thread's look may see `top` and `start` of different moments.
         filled.saturating_sub(usize::from(self.classes[class.get()].start()))
     }
@@ -292,4 +289,13 @@ impl ThreadCache {
             dissolves: self.dissolves.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The magazine that `top` points into or behind; none for the dummy and in zeroed memory.
+fn magazine_of(top: *mut Slot) -> Option<*mut Magazine> {
+    if top.is_null() || top == dummy_top() {
+        return None;
+    }
+    // The slot before `top` lies in the magazine, also when that is full or empty: the first slot is never 0.
+    Some(top.wrapping_sub(1).map_addr(|address| address & !(MAGAZINE_BYTES - 1)).cast())
 }

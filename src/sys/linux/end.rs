@@ -13,6 +13,9 @@
 //! is left to write when step 5 looks at buffers that may lie in our memory. musl ends in the same order but
 //! accepts no handler in step 3; there the function does the work at once.
 //!
+//! A handler that the program registers from its own `.fini_array` runs after ours: it may allocate and free, but a
+//! block from before is gone.
+//!
 //! In a shared library with a copy of the allocator of its own, `.fini_array` may run at `dlclose`, after which a
 //! registered handler would be gone: there, too, the work is done at once.
 

@@ -138,7 +138,7 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
             // ordering: none that would help.
             return self.slabs[place.chunk].load(Ordering::Acquire) & bit != 0;
         }
-        // ordering: AcqRel [HAND-OVER] pairs with Release in `put`.
+        // ordering: AcqRel. Acquire [HAND-OVER] pairs with Release in `put`; Release [LAST-BLOCK] pairs with Acquire there.
         self.slabs[place.chunk].fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 

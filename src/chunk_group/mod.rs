@@ -1,0 +1,10 @@
+//! What is known of the chunks of a group, in a few words each: plain values of atomics, for the granule map to place
+//! and the depot to use.
+//!
+//! ```text
+//! # Role        `span_map`: which granules are in use; `partial_set`: which slabs no owner holds
+//! # Not here    the memory they describe (see `granule_map`), what spans and slabs are for (see `depot`)
+//! ```
+
+pub mod partial_set;
+pub mod span_map;

@@ -1,0 +1,231 @@
+//! The end of a process, in every way that a program has: all memory is unmapped, or kept where
+//! another thread still runs; nothing is served wrongly before, between or after.
+
+use magalloc::{AtExit, Magalloc};
+use process::{child, give, is_child, on_raw_thread, say, take, use_memory};
+use std::hint::black_box;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Barrier};
+
+mod process;
+
+#[global_allocator]
+static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
+
+fn main() {
+    process::main(
+        &[
+            ("returns", returns),
+            ("exit_in_main", || finish(7)),
+            ("exit_in_thread", exit_in_thread),
+            ("detached", detached),
+            ("joined", joined),
+            ("unused", || first_with(|| drop_with(&Magalloc::new().report_exit(true).at_exit(AtExit::Unused)))),
+            ("none", || first_with(|| drop_with(&Magalloc::new().report_exit(true).at_exit(AtExit::None)))),
+            ("handlers", handlers),
+            ("late", late),
+            ("fini", || use_memory(&GLOBAL)),
+            ("stdio_small", || stdio(4 << 10)),
+            ("stdio_large", || stdio(1 << 20)),
+            ("fork", fork),
+        ],
+        &[
+            ("return_from_main_unmaps_all", || child("returns").expect_unmapped(0, "")),
+            ("exit_in_main_unmaps_all", || child("exit_in_main").expect_unmapped(7, "")),
+            ("exit_in_other_thread_keeps_code", || child("exit_in_thread").expect_kept(8, "")),
+            ("detached_threads_do_not_disturb_the_end", || repeat(100, || child("detached").expect_kept(0, ""))),
+            ("thread_joined_just_before_is_gone", || repeat(50, || child("joined").expect_unmapped(0, ""))),
+            ("at_exit_unused_unmaps_nothing", || child("unused").expect_kept(0, "")),
+            ("at_exit_none_is_silent", || child("none").expect(0, "", "")),
+            ("atexit_handlers_are_served", || child("handlers").expect_unmapped(0, "main\ninit\n")),
+            ("fini_array_is_served", || child("fini").expect_unmapped(0, "fini\n")),
+            ("calls_after_the_end_are_served", calls_after_the_end_are_served),
+            ("stdio_buffer_in_small_block_is_written_out", || child("stdio_small").expect_unmapped(0, &numbers(100))),
+            ("stdio_buffer_in_large_block_is_written_out", || child("stdio_large").expect_unmapped(0, &numbers(9_000))),
+            ("fork_among_threads_works_at_once", fork_among_threads_works_at_once),
+        ],
+    );
+}
+
+fn repeat(times: usize, mut body: impl FnMut()) {
+    (0..times).for_each(|_| body());
+}
+
+fn returns() {
+    let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(|| use_memory(&GLOBAL))).collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    use_memory(&GLOBAL);
+}
+
+fn finish(code: i32) {
+    use_memory(&GLOBAL);
+    std::process::exit(code);
+}
+
+fn exit_in_thread() {
+    std::thread::spawn(|| finish(8));
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Threads that allocate without end. Returns when each has begun.
+fn start_busy_threads(count: usize) {
+    let begun = Arc::new(Barrier::new(count + 1));
+    for _ in 0..count {
+        let begun = Arc::clone(&begun);
+        std::thread::spawn(move || {
+            drop(black_box(vec![1; 100]));
+            begun.wait();
+            loop {
+                for size in [10, 100, 1_000, 50_000] {
+                    drop(black_box(vec![1_u8; size]));
+                }
+            }
+        });
+    }
+    begun.wait();
+}
+
+fn detached() {
+    start_busy_threads(3);
+}
+
+fn joined() {
+    std::thread::spawn(|| use_memory(&GLOBAL)).join().unwrap();
+}
+
+/// The options of a thread's first call hold: so a thread of its own makes it.
+fn first_with(body: fn()) {
+    use_memory(&GLOBAL);
+    on_raw_thread(body);
+}
+
+fn drop_with(allocator: &Magalloc) {
+    give(allocator, take(allocator, 64), 64);
+}
+
+extern "C" fn handler_of_main() {
+    use_memory(&GLOBAL);
+    say("main\n");
+}
+
+extern "C" fn handler_of_init() {
+    use_memory(&GLOBAL);
+    say("init\n");
+}
+
+/// Before `main`, and before std is up.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    if is_child(c"handlers") {
+        use_memory(&GLOBAL);
+        // SAFETY: registers a function that lives as long as the process.
+        assert_eq!(unsafe { libc::atexit(handler_of_init) }, 0);
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_END: extern "C" fn() = at_end;
+
+extern "C" fn at_end() {
+    if is_child(c"fini") {
+        use_memory(&GLOBAL);
+        say("fini\n");
+    }
+    if is_child(c"late") {
+        // SAFETY: registers a function that lives as long as the process, and as no library's: one of the program's
+        // would be called before `.fini_array` is through.
+        assert_eq!(unsafe { __cxa_atexit(late_handler, std::ptr::null_mut(), std::ptr::null_mut()) }, 0);
+    }
+}
+
+static EARLY: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+unsafe extern "C" {
+    fn __cxa_atexit(
+        handler: extern "C" fn(*mut libc::c_void),
+        argument: *mut libc::c_void,
+        library: *mut libc::c_void,
+    ) -> libc::c_int;
+}
+
+fn late() {
+    EARLY.store(take(&GLOBAL, 64), Ordering::Relaxed);
+}
+
+/// The allocator's own handler was registered after this one, so it has run: everything is unmapped.
+extern "C" fn late_handler(_argument: *mut libc::c_void) {
+    give(&GLOBAL, EARLY.load(Ordering::Relaxed), 64);
+    for size in [1, 64, 30_000, 5 << 20] {
+        // Anew from the kernel, to which the process leaves them.
+        give(&GLOBAL, take(&GLOBAL, size), size);
+    }
+    magalloc::flush_thread();
+    say("late\n");
+}
+
+fn calls_after_the_end_are_served() {
+    if cfg!(not(target_env = "gnu")) {
+        return process::skip("this C library accepts no handler so late");
+    }
+    child("late").expect_unmapped(0, "late\n");
+}
+
+fn handlers() {
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::atexit(handler_of_main) }, 0);
+}
+
+fn numbers(count: usize) -> String {
+    (0..count).map(|number| format!("number {number}\n")).collect()
+}
+
+/// Text that waits in a buffer of ours when `main` returns.
+fn stdio(buffer_bytes: usize) {
+    unsafe extern "C" {
+        static stdout: *mut libc::FILE;
+    }
+    // SAFETY: stdio is up, and nobody writes the variable.
+    let stream = unsafe { stdout };
+    let buffer = take(&GLOBAL, buffer_bytes);
+    // SAFETY: the buffer is as long and is never freed.
+    assert_eq!(unsafe { libc::setvbuf(stream, buffer.cast(), libc::_IOFBF, buffer_bytes) }, 0);
+    for number in 0..if buffer_bytes > 4 << 10 { 9_000 } else { 100 } {
+        // SAFETY: the format takes an int.
+        assert!(unsafe { libc::printf(c"number %d\n".as_ptr(), number) } > 0);
+    }
+}
+
+const FORKS: usize = 200;
+
+/// The child of each fork has one thread, whatever the others were doing; so it unmaps everything.
+fn fork() {
+    start_busy_threads(3);
+    for _ in 0..FORKS {
+        // SAFETY: the child calls nothing but the allocator and exit.
+        match unsafe { libc::fork() } {
+            0 => finish(0),
+            pid => {
+                let mut status = -1;
+                // SAFETY: `status` is valid.
+                assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+                assert_eq!(status, 0);
+            }
+        }
+    }
+}
+
+fn fork_among_threads_works_at_once() {
+    let outcome = child("fork");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");
+    let reports: Vec<_> =
+        outcome.stderr.split_inclusive('\n').map(|line| process::report_line(line).expect(line)).collect();
+    assert_eq!(reports.len(), FORKS + 1);
+    assert!(reports[..FORKS].iter().all(|(unmapped, mapped)| unmapped == mapped && *mapped > 0), "{reports:?}");
+    assert_eq!(reports[FORKS].0, 0);
+}

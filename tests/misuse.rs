@@ -1,0 +1,162 @@
+//! A program that breaks the rules of memory ends: by SIGABRT, with one line on standard error that names the
+//! address. Each child says the address that it misuses on standard output, before it does.
+
+use magalloc::Magalloc;
+use process::{child, give, on_raw_thread, say, take};
+
+mod process;
+
+#[global_allocator]
+static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
+
+/// Sizes of a small and of a large block.
+const SMALL: usize = 64;
+const LARGE: usize = 200_000;
+
+fn main() {
+    process::main(
+        &[
+            ("twice_in_cache", || twice_then(magalloc::flush_thread)),
+            ("twice_then_others", twice_then_others),
+            ("twice_around_flush", twice_around_flush),
+            ("twice_at_thread_end", || on_raw_thread(|| twice_then(|| ()))),
+            ("twice_across_threads", twice_across_threads),
+            ("twice_far_apart", twice_far_apart),
+            ("inside_small", || free_small(said(take(&GLOBAL, SMALL).wrapping_add(8)), SMALL)),
+            ("inside_small_odd", || free_small(said(take(&GLOBAL, SMALL).wrapping_add(1)), SMALL)),
+            ("behind_last", behind_last),
+            ("stack", || free_small(said((&raw const *std::hint::black_box(&[0_u8; SMALL])).cast_mut().cast()), SMALL)),
+            ("foreign", || free_small(said(foreign()), SMALL)),
+            ("no_address", || free_small(said(std::ptr::without_provenance_mut(16)), SMALL)),
+            ("other_class", || free_small(said(take(&GLOBAL, SMALL)), 3 * SMALL)),
+            ("large_as_small", || free_small(said(take(&GLOBAL, LARGE)), SMALL)),
+            ("large_twice", large_twice),
+            ("inside_large", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(64 << 10)), LARGE)),
+            ("inside_large_near", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(16)), LARGE)),
+            ("small_as_large", || give(&GLOBAL, said(take(&GLOBAL, SMALL)), LARGE)),
+            ("foreign_as_large", || give(&GLOBAL, said(foreign()), LARGE)),
+        ],
+        &[
+            ("double_free_in_cache_is_noticed_by_flush", || expect_double_free("twice_in_cache")),
+            ("double_free_in_cache_is_noticed_by_further_frees", || expect_double_free("twice_then_others")),
+            ("double_free_of_flushed_block_is_noticed", || expect_double_free("twice_around_flush")),
+            ("double_free_is_noticed_at_thread_end", || expect_double_free("twice_at_thread_end")),
+            ("double_free_across_threads_is_noticed", || expect_double_free("twice_across_threads")),
+            ("double_free_among_other_blocks_is_noticed", || expect_double_free("twice_far_apart")),
+            ("free_inside_block_is_noticed", || expect_no_block("inside_small")),
+            ("free_of_odd_address_is_noticed", || expect_no_block("inside_small_odd")),
+            ("free_behind_last_block_of_slab_is_noticed", || expect_no_block("behind_last")),
+            ("free_of_stack_is_noticed", || expect_no_block("stack")),
+            ("free_of_foreign_block_is_noticed", || expect_no_block("foreign")),
+            ("free_of_no_address_is_noticed", || expect_no_block("no_address")),
+            ("free_with_layout_of_other_class_is_noticed", || expect_no_block("other_class")),
+            ("free_of_large_block_as_small_is_noticed", || expect_no_block("large_as_small")),
+            ("double_free_of_large_block_is_noticed", || expect_no_large("large_twice")),
+            ("free_inside_large_block_is_noticed", || expect_no_large("inside_large")),
+            ("free_near_large_blocks_start_is_noticed", || expect_no_large("inside_large_near")),
+            ("free_of_small_block_as_large_is_noticed", || expect_no_large("small_as_large")),
+            ("free_of_foreign_block_as_large_is_noticed", || expect_no_large("foreign_as_large")),
+        ],
+    );
+}
+
+#[track_caller]
+fn expect_abort(name: &str, line: impl Fn(&str) -> String) {
+    let outcome = child(name);
+    assert_eq!(outcome.signal, Some(libc::SIGABRT), "{outcome:?}");
+    assert!(outcome.stdout.starts_with("0x"), "{outcome:?}");
+    assert_eq!(outcome.stderr, line(&outcome.stdout));
+}
+
+#[track_caller]
+fn expect_double_free(name: &str) {
+    expect_abort(name, |address| format!("magalloc: double free of block {address}\n"));
+}
+
+#[track_caller]
+fn expect_no_block(name: &str) {
+    expect_abort(name, |address| format!("magalloc: free of {address}, which is not a block of that size\n"));
+}
+
+#[track_caller]
+fn expect_no_large(name: &str) {
+    expect_abort(name, |address| format!("magalloc: free of {address}, which is not a live large block\n"));
+}
+
+/// Says the address. What it needs for that is in use no more when it returns.
+fn said(block: *mut u8) -> *mut u8 {
+    say(&format!("{:#x}", block.addr()));
+    block
+}
+
+/// A block in the midst of others that stay live, so that its slab does.
+fn one_of_many() -> *mut u8 {
+    let blocks: [*mut u8; 100] = std::array::from_fn(|_| take(&GLOBAL, SMALL));
+    said(blocks[50])
+}
+
+fn twice_then(noticed_by: fn()) {
+    let block = one_of_many();
+    give(&GLOBAL, block, SMALL);
+    give(&GLOBAL, block, SMALL);
+    noticed_by();
+}
+
+/// More than a cache holds. The blocks are made before: after the double free, it would be one of them, twice.
+fn twice_then_others() {
+    let others: Vec<*mut u8> = (0..50_000).map(|_| take(&GLOBAL, SMALL)).collect();
+    let block = one_of_many();
+    give(&GLOBAL, block, SMALL);
+    give(&GLOBAL, block, SMALL);
+    others.into_iter().for_each(|other| give(&GLOBAL, other, SMALL));
+}
+
+fn twice_around_flush() {
+    let block = one_of_many();
+    give(&GLOBAL, block, SMALL);
+    magalloc::flush_thread();
+    give(&GLOBAL, block, SMALL);
+    magalloc::flush_thread();
+}
+
+fn twice_across_threads() {
+    let block = one_of_many().expose_provenance();
+    let free = move || give(&GLOBAL, std::ptr::with_exposed_provenance_mut(block), SMALL);
+    std::thread::spawn(free).join().unwrap();
+    std::thread::spawn(free).join().unwrap();
+}
+
+/// The two frees with frees of other blocks of the same word, and of other slabs, between.
+fn twice_far_apart() {
+    let blocks: [*mut u8; 4_000] = std::array::from_fn(|_| take(&GLOBAL, SMALL));
+    let block = said(blocks[1_000]);
+    for free in [block, blocks[1_002], blocks[3_000], blocks[1_004], block, blocks[2_000]] {
+        give(&GLOBAL, free, SMALL);
+    }
+    magalloc::flush_thread();
+}
+
+fn free_small(block: *mut u8, size: usize) {
+    give(&GLOBAL, block, size);
+    magalloc::flush_thread();
+}
+
+/// 65,536 is no multiple of 48: behind the last block of a slab, some bytes are left.
+fn behind_last() {
+    const BYTES: usize = 48;
+    let block = take(&GLOBAL, BYTES);
+    let slab = block.map_addr(|address| address & !0xffff);
+    free_small(said(slab.wrapping_add(0x10000 / BYTES * BYTES)), BYTES);
+}
+
+/// A block of the C library's allocator.
+fn foreign() -> *mut u8 {
+    // SAFETY: malloc has no conditions.
+    unsafe { libc::malloc(LARGE) }.cast()
+}
+
+fn large_twice() {
+    let block = said(take(&GLOBAL, LARGE));
+    give(&GLOBAL, block, LARGE);
+    give(&GLOBAL, block, LARGE);
+}
