@@ -32,6 +32,7 @@ use crate::slab::{ChunkMeta, GranuleUse, Slab};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, GranuleIndex, SlabId};
+use core::ops::Range;
 use core::ptr::NonNull;
 
 /// The dense part of the metadata of 64 chunks.
@@ -220,34 +221,36 @@ impl Region {
         self.group(chunk / GROUP_CHUNKS).committed.load(Ordering::Acquire) >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
-    /// Commits the chunk if it is not. `false`: refused.
+    /// Commits those chunks that are not, with one call for all metadata and one for all memory from the first of them
+    /// to the last: a refusal leaves nothing half done. `false`: refused.
     #[must_use]
-    pub fn commit<P: Pages>(&self, os: &Os<P>, chunk: usize) -> bool {
-        if self.is_committed(chunk) {
-            return true;
-        }
+    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>) -> bool {
+        let Some(first) = chunks.clone().find(|&chunk| !self.is_committed(chunk)) else { return true };
+        let end = chunks.rev().find(|&chunk| !self.is_committed(chunk)).map_or(first, |last| last) + 1;
         // A chunk's metadata is not a multiple of 64 KiB pages; the pages it shares with its neighbours may be
         // committed twice, which is harmless.
-        let meta = self.chunk_meta_start(chunk).cast::<u8>();
-        let from = meta.addr().get() & !(GRANULE_BYTES - 1);
-        let end = (meta.addr().get() + size_of::<ChunkMeta>()).next_multiple_of(GRANULE_BYTES);
+        let meta = self.chunk_meta_start(first).cast::<u8>();
+        let meta_end = meta.addr().get() + (end - first) * size_of::<ChunkMeta>();
         // The reservation starts at an OS page, which may be smaller than a granule: stay inside it.
-        let from = from.max(self.start.addr().get());
+        let from = (meta.addr().get() & !(GRANULE_BYTES - 1)).max(self.start.addr().get());
         // SAFETY: not null: an address inside the reservation.
         let meta = unsafe { NonNull::new_unchecked(meta.as_ptr().with_addr(from)) };
         // SAFETY: the range lies in our reservation: a chunk of slack lies behind the metadata.
-        if !unsafe { os.commit(meta, end - from) } {
+        if !unsafe { os.commit(meta, meta_end.next_multiple_of(GRANULE_BYTES) - from) } {
             return false;
         }
-        // SAFETY: the chunk lies in our reservation.
-        if !unsafe { os.commit(self.address(GranuleIndex::new(chunk * CHUNK_GRANULES)), CHUNK_BYTES) } {
+        let start = self.address(GranuleIndex::new(first * CHUNK_GRANULES));
+        // SAFETY: the chunks lie in our reservation.
+        if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
             return false;
         }
-        let used = (chunk + 1).next_multiple_of(GROUP_CHUNKS).min(self.chunks);
+        let used = end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
         // ordering: Relaxed, see `chunks_used`.
         self.chunks_used.fetch_max(used, Ordering::Relaxed);
-        // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
-        self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
+        for chunk in first..end {
+            // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
+            self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
+        }
         true
     }
 

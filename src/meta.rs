@@ -173,7 +173,9 @@ mod range {
                     break start;
                 }
                 if bytes == RANGE_BYTES_MIN {
-                    return None;
+                    // Perhaps another thread has what there was to have.
+                    // ordering: Acquire [PUBLISH-RANGE] pairs with Release below.
+                    return untag(self.base.load(Ordering::Acquire));
                 }
                 bytes = (bytes / RANGE_SCARCE_SHARE).max(RANGE_BYTES_MIN);
             };

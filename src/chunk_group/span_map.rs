@@ -3,8 +3,8 @@
 //! ```text
 //! # Role        first fit, lowest address first; free neighbours merge by themselves, being neighbouring bits
 //! # Invariants  I1: a set bit of `busy` belongs to the thread that set it, until that thread clears it.
-//!               I2: a clear bit of `exhausted[level]` promises nothing; a set one says that its chunk had no run of
-//!                   `RUNS[level]` free granules, and whoever makes one clears it.
+//!               I2: a clear bit of `exhausted[level]` promises nothing; a set one says that its chunk had no run for
+//!                   even the shortest request of the level, and whoever makes one clears it.
 //!               I3: a bit of `dirty` is set before the granule is freed, and cleared only by whoever has claimed it.
 //! # Ordering    FREE-SPAN: `free` (Release) -> `claim*` (Acquire): what the last user wrote, to the granules and to
 //!               their metadata, happens before what the next one does.
@@ -24,6 +24,11 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// Run lengths, in granules, for which a group remembers exhausted chunks: exact where slabs need it.
 const RUNS: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64];
+
+/// The shortest request, in granules, that looks for chunks by `level`.
+const fn shortest(level: usize) -> u32 {
+    if level == 0 { 1 } else { RUNS[level - 1] + 1 }
+}
 
 /// The granules of `GROUP_CHUNKS` chunks.
 #[derive(Debug)]
@@ -104,8 +109,8 @@ impl SpanMap {
     fn note_exhausted(&self, chunk: usize, level: usize) {
         let bit = 1 << chunk;
         // ordering: Acquire, to decide on what the failed claim saw or something newer.
-        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= RUNS[level] {
-            return; // the run is there but not aligned as wanted
+        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= shortest(level) {
+            return; // a shorter request would find a run, or one that is aligned otherwise
         }
         // ordering: AcqRel [EXHAUSTED] before the look below; pairs with the clearing in `free`.
         self.exhausted[level].fetch_or(bit, Ordering::AcqRel);
@@ -113,7 +118,7 @@ impl SpanMap {
             return;
         }
         // ordering: Acquire [EXHAUSTED] sees the granules of every `free` whose clearing came before our setting.
-        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= RUNS[level] {
+        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= shortest(level) {
             // ordering: AcqRel [EXHAUSTED] as in `free`.
             self.exhausted[level].fetch_and(!bit, Ordering::AcqRel);
         }
@@ -178,11 +183,11 @@ impl SpanMap {
         }
         let run_before = longest_run(!before);
         let run_now = longest_run(!(before & !mask));
-        for (level, &run) in RUNS.iter().enumerate() {
+        for (level, exhausted) in self.exhausted.iter().enumerate() {
             // A chunk that had such a run before is not exhausted, or its claimant looks again (I2).
-            if run > run_before && run <= run_now {
+            if shortest(level) > run_before && shortest(level) <= run_now {
                 // ordering: AcqRel [EXHAUSTED] after the release of `busy`; pairs with `note_exhausted`.
-                self.exhausted[level].fetch_and(!(1 << chunk), Ordering::AcqRel);
+                exhausted.fetch_and(!(1 << chunk), Ordering::AcqRel);
             }
         }
     }
@@ -274,6 +279,20 @@ mod tests {
         map.free(1, 1, false);
         assert_eq!(map.next_free_chunk(0, 2), Some(1));
         assert_eq!(map.claim(64, 64, 2), Some(Run { chunk: 1, mask: u64::MAX }));
+    }
+
+    #[test]
+    fn a_hole_is_found_by_every_request_that_it_fits() {
+        for hole in 1..=60 {
+            let map = SpanMap::new();
+            assert!(map.claim_exact(0, u64::MAX & !(low_bits(hole) << 2)));
+            // A request that does not fit must not hide the hole from one that does.
+            assert_eq!(map.claim(hole + 1, 1, 1), None);
+            assert_eq!(map.claim(hole, 1, 1), Some(Run { chunk: 0, mask: low_bits(hole) << 2 }));
+            map.free(0, low_bits(hole) << 2, true);
+            assert_eq!(map.claim(hole + 1, 1, 1), None);
+            assert_eq!(map.claim(hole, 1, 1).map(|run| run.mask), Some(low_bits(hole) << 2));
+        }
     }
 
     #[test]

@@ -81,10 +81,13 @@ impl MagazinePool {
         let number = match self.spare.pop(|number| self.link(number)) {
             Some(number) => number as usize,
             None => {
-                // Links are grown until there is one for each magazine; one too many is never used.
+                // Links first: a magazine without one could not be given back.
+                while self.links.len() <= self.magazines.len() {
+                    self.links.grow(os)?;
+                }
                 let number = self.magazines.grow(os)?;
+                // Other threads may have taken the links meant for this magazine.
                 while self.links.len() <= number {
-                    // Without a link the magazine is lost to the pool: a kilobyte, when memory is at its end.
                     self.links.grow(os)?;
                 }
                 number

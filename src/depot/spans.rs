@@ -81,6 +81,11 @@ impl<'h> Span<'h> {
         Span { region: self.region, first: self.first, granules }
     }
 
+    /// The chunks that it touches.
+    fn chunks(&self) -> core::ops::Range<usize> {
+        self.first.chunk()..self.first.offset(self.granules - 1).chunk() + 1
+    }
+
     fn parts(&self) -> impl Iterator<Item = Part<'h>> + use<'h> {
         let (region, end) = (self.region, self.first.get() + self.granules);
         let mut next = self.first.get();
@@ -191,13 +196,11 @@ impl<P: Pages> Depot<P> {
 
     /// Commits a span that was just claimed and takes it out of the dirty account, or gives it up.
     fn commit_claimed<'h>(&self, span: Span<'h>) -> Option<Span<'h>> {
-        for part in span.parts() {
-            if !span.region.commit(&self.os, part.chunk) {
-                for back in span.parts() {
-                    back.group.spans.free(back.in_group(), back.mask, false);
-                }
-                return None;
+        if !span.region.commit(&self.os, span.chunks()) {
+            for back in span.parts() {
+                back.group.spans.free(back.in_group(), back.mask, false);
             }
+            return None;
         }
         let dirty = Self::dirty_granules(&span);
         if dirty != 0 {
@@ -250,16 +253,18 @@ impl<P: Pages> Depot<P> {
         for number in (0..REGIONS_MAX).rev() {
             let Some(region) = self.regions.get(number) else { continue };
             for chunk in region.committed_chunks().rev() {
-                if self.dirty_bytes() <= most {
+                // A kernel that refuses (locked memory) is not asked again at once.
+                if self.dirty_bytes() <= most || !self.purge_chunk(region, chunk) {
                     return;
                 }
-                self.purge_chunk(region, chunk);
             }
         }
     }
 
-    /// Gives the pages of a chunk's free granules back: claims them, so that nobody uses them meanwhile.
-    fn purge_chunk(&self, region: &Region, chunk: usize) {
+    /// Gives the pages of a chunk's free granules back: claims them, so that nobody uses them meanwhile. `false`: some
+    /// could not be.
+    fn purge_chunk(&self, region: &Region, chunk: usize) -> bool {
+        let mut purged = true;
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
         let claimed = spans.claim_dirty(in_group);
@@ -273,9 +278,12 @@ impl<P: Pages> Depot<P> {
                 spans.cleaned(in_group, mask);
                 // ordering: Relaxed, an account.
                 self.dirty.fetch_sub(dirty, Ordering::Relaxed);
+            } else {
+                purged = false;
             }
             spans.free(in_group, mask, false);
         });
+        purged
     }
 
     /// Notes that a span, which the caller has claimed, is zero.
@@ -315,7 +323,10 @@ impl<P: Pages> Depot<P> {
         if least > chunks_max {
             return None;
         }
-        let region = self.reserve_region(number, least)?;
+        let Some(region) = self.reserve_region(number, least).or_else(|| self.reserve_region(number, least)) else {
+            // Perhaps another thread has what there was to have; it may have let go of it between our two attempts.
+            return self.regions.get(number);
+        };
         if !self.regions.publish(number, region) {
             // SAFETY: our own reservation, which nobody has seen.
             unsafe { Region::release(region, &self.os) };

@@ -23,6 +23,7 @@ impl ProcessEnd for Process {
         if HEAP.is_closed() || HEAP.depot().os.mapped() == 0 {
             return;
         }
+        thread::disarm();
         let settings = &HEAP.depot().settings;
         let report = settings.report_exit();
         match settings.at_exit() {

@@ -115,6 +115,11 @@ pub(super) fn is_registered() -> bool {
     THREAD.with(|thread| matches!(thread.state.get(), State::Registered(_)))
 }
 
+/// Threads that end from now on keep their caches: nobody is called.
+pub(super) fn disarm() {
+    THREAD_END.disarm();
+}
+
 /// Takes the calling thread's cache out of use without touching it, when the heap is about to go.
 pub(super) fn abandon() {
     THREAD.with(forget);

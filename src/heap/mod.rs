@@ -19,6 +19,7 @@ use crate::depot::Depot;
 use crate::meta::Range;
 use crate::options::Options;
 use crate::owner::{OwnerIndex, Owners, take_one};
+use crate::size_class::shape;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::Pages;
 use crate::thread_cache::{Cached, ThreadCache};
@@ -111,7 +112,11 @@ impl<P: Pages> Heap<P> {
     /// A block of `class`; null at the end of memory.
     pub fn allocate_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex) -> *mut u8 {
         match cached {
-            _ if self.is_closed() => self.allocate_late(crate::size_class::shape(class).bytes as usize, 1),
+            _ if self.is_closed() => {
+                let bytes = shape(class).bytes as usize;
+                // All the alignment that the class promises.
+                self.allocate_late(bytes, 1 << bytes.trailing_zeros())
+            }
             Some(cached) => cached.allocate(class),
             None => take_one(&self.depot, class),
         }

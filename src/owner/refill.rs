@@ -112,6 +112,9 @@ impl Owners {
             self.owner(index).notified.open();
             return Some(index);
         }
+        if self.made() >= RECORDS_MAX {
+            return None;
+        }
         // A new owner is open from the start, and a slab whose hint names it may have been pushed already.
         let number = self.range.grow(&depot.os).filter(|&number| number < RECORDS_MAX)?;
         Some(OwnerIndex(number as u32))
@@ -140,7 +143,7 @@ impl Owners {
 
     /// Owners that a thread has, at some moment.
     pub fn in_use(&self) -> usize {
-        self.made().saturating_sub(self.orphans.count())
+        self.made().min(RECORDS_MAX).saturating_sub(self.orphans.count())
     }
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {

@@ -49,6 +49,15 @@ impl ThreadEnd {
         }
     }
 
+    /// Calls nothing any more: the destructor may lie in a library that is about to be unloaded.
+    pub fn disarm(&self) {
+        // ordering: Relaxed, as above.
+        if let Some(key) = self.0.swap(0, Ordering::Relaxed).checked_sub(1) {
+            // SAFETY: our own key, which nobody asks for from now on.
+            unsafe { libc::pthread_key_delete(key) };
+        }
+    }
+
     /// Calls `E::end_of_thread` at the end of the calling thread. `false`: not possible, no key could be had.
     #[must_use]
     pub fn arrange<E: EndOfThread>(&self) -> bool {
