@@ -75,17 +75,18 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// After the last block of a slab came home: gives it back to its chunk if the depot has it. An owner that has
-    /// it will notice by itself.
-    pub fn retire_if_partial(&self, slab: SlabRef<'_>) {
+    /// After the last block of a slab came home: gives it back to its chunk if the depot has it. `false`: an owner
+    /// has it.
+    pub fn retire_if_partial(&self, slab: SlabRef<'_>) -> bool {
         let partial = &slab.region().group(slab.granule.chunk() / GROUP_CHUNKS).partial;
         if !partial.take_this(place_of(&slab)) {
-            return;
+            return false;
         }
         // The slab may have become another one since the caller looked; now that it is ours, its class can be trusted.
         if let Some(class) = class_at(slab.region(), slab.granule) {
             self.give_slab(SlabRef::new(slab.region(), slab.granule, class));
         }
+        true
     }
 
     /// Gives back a slab whose every block the caller has claimed.

@@ -105,7 +105,7 @@ fn forget(thread: &Thread) {
 pub(super) fn flush() {
     THREAD.with(|thread| {
         if let State::Registered(me) = thread.state.get() {
-            HEAP.cached(me).drain();
+            HEAP.flush(&HEAP.cached(me));
         }
     });
 }

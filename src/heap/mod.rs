@@ -104,6 +104,14 @@ impl<P: Pages> Heap<P> {
         }
     }
 
+    /// Empties the cache of the calling thread, which goes on: its blocks go home and its slabs to the depot.
+    pub fn flush(&self, cached: &Cached<'_, P>) {
+        if !self.is_closed() {
+            cached.drain();
+            self.owners.give_all(&self.depot, cached.me);
+        }
+    }
+
     /// Does any thread other than the caller's have a cache?
     pub fn has_other_threads(&self, registered: bool) -> bool {
         self.owners.in_use() > usize::from(registered)

@@ -62,14 +62,40 @@ impl Owners {
                     if slab.descriptor().enter_queue() {
                         self.queue(depot, me, slab.id());
                     }
-                    retire_if_free(depot, &slab, word, now);
+                    self.retire_if_free(depot, me, &slab, word, now);
                 }
-                Released::More { now } => retire_if_free(depot, &slab, word, now),
+                Released::More { now } => self.retire_if_free(depot, me, &slab, word, now),
                 Released::DoubleFree { blocks } => {
                     let first = word_start + blocks.trailing_zeros() as usize * bytes;
                     double_free(slab.base().as_ptr().with_addr(first));
                 }
             }
+        }
+    }
+
+    /// After a release that left `now` in word `word`: if that was the last block, the slab goes back to its chunk.
+    #[inline]
+    fn retire_if_free<P: Pages>(
+        &self,
+        depot: &Depot<P>,
+        me: Option<OwnerIndex>,
+        slab: &SlabRef<'_>,
+        word: usize,
+        now: u64,
+    ) {
+        if now != slab.shape().word_mask(word) {
+            return;
+        }
+        if slab.shape().words() > 1 {
+            slab.descriptor().after_full_word();
+        }
+        if !slab.is_free() || depot.retire_if_partial(*slab) {
+            return;
+        }
+        // Perhaps it waits on the notify stack of an owner that is idle. What the owner has otherwise is bounded.
+        let owner = slab.descriptor().owner();
+        if me.is_none_or(|me| me.get() != owner as usize) {
+            self.fetch_notified_of(depot, owner);
         }
     }
 
@@ -146,20 +172,6 @@ fn run_length(blocks: &[Slot], step: usize, most: usize) -> usize {
 #[inline(always)]
 fn divide(shape: &SizeClass, offset: usize) -> usize {
     ((offset as u64 * u64::from(shape.reciprocal)) >> 32) as usize
-}
-
-/// After a release that left `now` in word `word`: if that was the last block, the slab goes back to its chunk.
-#[inline]
-fn retire_if_free<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, word: usize, now: u64) {
-    if now != slab.shape().word_mask(word) {
-        return;
-    }
-    if slab.shape().words() > 1 {
-        slab.descriptor().after_full_word();
-    }
-    if slab.is_free() {
-        depot.retire_if_partial(*slab);
-    }
 }
 
 #[cold]

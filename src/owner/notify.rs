@@ -1,11 +1,12 @@
 //! The stack on which anyone puts slabs for an owner: push, and take all. Closed while the owner has no thread.
 //!
 //! ```text
-//! # Invariants  I1: a pushed slab is queued and was held by the pusher; the stack holds it until the owner takes it.
+//! # Invariants  I1: a pushed slab is queued and was held by the pusher; the stack holds it until somebody takes it.
 //!               I2: nothing is ever pushed on a closed stack: a slab for an owner without a thread goes to the depot.
 //! # Ordering    HAND-OVER: `push` (Release) -> `take_all`, `close` (Acquire): the link and all the pusher did.
-//! # ABA         none: a push installs itself in front of whatever is there, and taking takes everything.
-//! # Progress    `push` is lock-free, the others are wait-free
+//! # ABA         none: a push installs itself in front of whatever is there, and taking takes everything that hangs on
+//!               the head, whoever else took and pushed meanwhile.
+//! # Progress    `push` and `take_all` are lock-free, the others are wait-free
 //! # Checked by  loom_tests/slab_queue.rs, loom_tests/orphan_adopt.rs, loom_tests/thread_exit.rs
 //! ```
 
@@ -58,15 +59,23 @@ impl NotifyStack {
         }
     }
 
-    /// Takes all slabs, newest first; only for the owner.
+    /// Takes all slabs, newest first: for the owner, or for anyone who needs what an idle owner does not fetch.
     #[must_use]
     pub fn take_all(&self) -> Option<SlabId> {
-        // ordering: Relaxed, only spares the write when there is nothing.
-        if self.0.load(Ordering::Relaxed) == 0 {
-            return None;
+        // ordering: Relaxed, corrected by the exchange.
+        let mut head = self.0.load(Ordering::Relaxed);
+        while head != 0 && head != CLOSED {
+            if bug("take without the mark") {
+                return SlabId::from_raw(self.0.swap(0, Ordering::Acquire));
+            }
+            // ordering: Acquire [HAND-OVER] pairs with Release in `push`. An exchange, because a swap of another
+            // thread's stack could open it again.
+            match self.0.compare_exchange(head, 0, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(taken) => return SlabId::from_raw(taken),
+                Err(now) => head = now,
+            }
         }
-        // ordering: Acquire [HAND-OVER] pairs with Release in `push`.
-        SlabId::from_raw(self.0.swap(0, Ordering::Acquire))
+        None
     }
 
     /// Closes the stack and takes all slabs, when the owner's thread ends.

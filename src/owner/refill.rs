@@ -122,8 +122,15 @@ impl Owners {
 
     /// Takes the owner from its ending thread; its slabs go to the depot.
     pub fn orphan<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) {
+        give_chain(depot, self.owner(me).notified.close());
+        self.give_all(depot, me);
+        self.orphans.orphan(me.get());
+    }
+
+    /// Gives all slabs of an owner whose thread goes on to the depot.
+    pub fn give_all<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) {
         let owner = self.owner(me);
-        give_chain(depot, owner.notified.close());
+        give_chain(depot, owner.notified.take_all());
         for class in size_class::all() {
             while let Some(slab) = owner.list_pop(depot, class) {
                 depot.give_slab(slab);
@@ -133,7 +140,21 @@ impl Owners {
                 depot.give_slab(slab);
             }
         }
-        self.orphans.orphan(me.get());
+    }
+
+    /// Gives the slabs that others have put on notify stacks to the depot: their owners may be idle, or, in the child
+    /// of a fork, gone.
+    fn fetch_notified<P: Pages>(&self, depot: &Depot<P>) {
+        for number in 0..self.made().min(RECORDS_MAX) {
+            give_chain(depot, self.owner(OwnerIndex(number as u32)).notified.take_all());
+        }
+    }
+
+    /// Does the same for one owner, after the last block of a slab came home that this owner has.
+    pub(super) fn fetch_notified_of<P: Pages>(&self, depot: &Depot<P>, number: u32) {
+        if let Some(owner) = self.owner_hinted(number) {
+            give_chain(depot, owner.notified.take_all());
+        }
     }
 
     /// Owners made so far, with and without threads.
@@ -207,8 +228,12 @@ impl Owners {
             self.take_notified(depot, me);
             owner.list_pop(depot, class)
         });
-        let slab = own.or_else(|| depot.take_partial(class));
-        let slab = if enough { slab } else { slab.or_else(|| depot.new_slab(class)) }?;
+        let mut slab = own.or_else(|| depot.take_partial(class));
+        if slab.is_none() && !enough {
+            self.fetch_notified(depot);
+            slab = depot.take_partial(class).or_else(|| depot.new_slab(class));
+        }
+        let slab = slab?;
         slab.descriptor().set_owner(me.0);
         slab.descriptor().set_cursor(0);
         Some(slab)
