@@ -117,8 +117,10 @@ fn neighbours_merge_while_a_run_is_wanted() {
 
 /// The last two granules of a chunk are freed while another looks for a free chunk.
 fn a_chunk_becomes_free() {
-    let chunk = Chunk::new(!BOTH);
-    let freers = [FIRST, SECOND].map(|mask| spawn(&chunk, move |chunk| chunk.free(mask)));
+    // The chunk is exhausted for its longest runs until both ends are free.
+    let ends = [low_bits(16), low_bits(16) << 48];
+    let chunk = Chunk::new(!(ends[0] | ends[1]));
+    let freers = ends.map(|mask| spawn(&chunk, move |chunk| chunk.free(mask)));
     let seen = chunk.spans.next_free_chunk(0, 1);
     let claimed = seen.is_some_and(|chunk_seen| chunk.spans.claim_exact(chunk_seen, u64::MAX));
     assert_eq!(seen.is_some(), claimed, "a chunk said to be free is not");

@@ -182,6 +182,18 @@ fn one_ends_one_begins_two_free() {
     heap.check(adopted, 3);
 }
 
+/// The owner ends, another thread frees into one of its slabs, a third fetches what was pushed, as a refill does that
+/// would map new memory.
+fn one_ends_one_frees_one_fetches() {
+    let heap = Heap::new();
+    let free = spawn(&heap, |heap| heap.free(0, 0));
+    let fetch = spawn(&heap, |heap| heap.chain(heap.notified.take_all()).into_iter().for_each(|slab| heap.give(slab)));
+    heap.end();
+    free.join().unwrap();
+    fetch.join().unwrap();
+    heap.check(false, 2);
+}
+
 /// The owner ends and begins again, while others free the two blocks of one slab.
 fn one_ends_two_free_in_one_slab() {
     let heap = Heap::new();
@@ -201,6 +213,17 @@ fn slabs_of_an_ended_thread_are_found() {
 #[test]
 fn a_slab_freed_into_by_two_is_queued_once() {
     check(Some(4), one_ends_two_free_in_one_slab);
+}
+
+#[test]
+fn slabs_fetched_by_others_are_found() {
+    check(Some(4), one_ends_one_frees_one_fetches);
+}
+
+#[test]
+fn take_without_the_mark_is_caught() {
+    // The mark of a closed stack is taken for a slab.
+    assert_caught("take without the mark", "index out of bounds", Some(4), one_ends_one_frees_one_fetches);
 }
 
 #[test]
