@@ -7,7 +7,7 @@
 //! ```
 
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::Pages;
+use crate::sys::{Pages, Relocated};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -100,8 +100,7 @@ impl<P: Pages> Os<P> {
     ///
     /// # Safety
     /// As there.
-    #[must_use]
-    pub unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+    pub unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         self.count();
         // SAFETY: the same promise.
         unsafe { self.pages.relocate(from, to, bytes) }

@@ -23,8 +23,8 @@ pub fn stats() -> Stats {
     HEAP.stats()
 }
 
-/// Gives every block in this thread's cache back to the slabs, where other threads find it: for a thread that is
-/// about to be idle, such as a runtime's "thread parks" callback. The cache fills again when it is used.
+/// Gives every block in this thread's cache back to its slab, and this thread's slabs to all threads: for a thread
+/// that is about to be idle, such as a runtime's "thread parks" callback. The cache fills again when it is used.
 pub fn flush_thread() {
     thread::flush();
 }

@@ -12,7 +12,7 @@ use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
 use crate::depot::spans::Span;
 use crate::slab::GranuleUse;
-use crate::sys::{Pages, platform};
+use crate::sys::{Pages, Relocated, platform};
 
 fn granules(size: usize) -> usize {
     size.div_ceil(GRANULE_BYTES).max(1)
@@ -59,12 +59,15 @@ pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
 /// Gives a span, or the end of one, back. A moved one is mapped anew, so that the kernel can join its mapping with
 /// the neighbours again: mappings stay few.
 fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
-    // SAFETY: the granules are claimed by the caller, which does not use them any more.
-    if moved && unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
-        depot.free_clean_span(span);
-    } else {
+    if !moved {
         depot.free_span(span);
+        return;
     }
+    // SAFETY: the granules are claimed by the caller, which does not use them any more.
+    if unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
+        depot.free_clean_span(span);
+    }
+    // Else it stays claimed for ever: it may be a hole by now.
 }
 
 /// Changes the size of a block; null where it would have to be copied.
@@ -89,15 +92,16 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };
     let (from, to) = (span.region.address(span.first), new.region.address(new.first));
     // SAFETY: two spans that the caller has, so they do not overlap and nobody else uses them.
-    if !unsafe { depot.os.relocate(from, to, span.bytes()) } {
-        depot.free_span(&new);
+    let relocated = unsafe { depot.os.relocate(from, to, span.bytes()) };
+    if relocated == Relocated::Lost {
+        // The new span stays claimed for ever: it may be a hole by now.
         return core::ptr::null_mut();
     }
     begin(&new);
     new.region.descriptor(new.first).set_moved();
     span.region.set_granule_use(span.first, GranuleUse::Other);
-    if descriptor.is_moved() {
-        give(depot, &span, true);
+    if descriptor.is_moved() || relocated == Relocated::Copied {
+        give(depot, &span, descriptor.is_moved());
     } else {
         depot.free_clean_span(&span);
     }

@@ -1,7 +1,7 @@
 //! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
 
-use super::Pages;
 use super::platform::SystemPages;
+use super::{Pages, Relocated};
 use core::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -107,16 +107,24 @@ unsafe impl Pages for FakePages {
         self.grants() && unsafe { SystemPages.purge(start, bytes) }
     }
 
-    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool {
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
+        if !self.grants() {
+            forbid(to, bytes);
+            return Relocated::Lost;
+        }
         // SAFETY: the same promise.
-        self.grants() && unsafe { SystemPages.relocate(from, to, bytes) }
+        unsafe { SystemPages.relocate(from, to, bytes) }
     }
 
     unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
         assert!(self.is_reserved(start, bytes), "renew outside of a reservation");
+        if !self.grants() {
+            forbid(start, bytes);
+            return false;
+        }
         // SAFETY: the same promise.
-        self.grants() && unsafe { SystemPages.renew(start, bytes) }
+        unsafe { SystemPages.renew(start, bytes) }
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
@@ -126,4 +134,10 @@ unsafe impl Pages for FakePages {
         // SAFETY: the same promise.
         unsafe { SystemPages.release(start, bytes) };
     }
+}
+
+/// Makes a range that may not be touched any more one that cannot be.
+fn forbid(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: the range is the caller's, which has lost it.
+    assert_eq!(unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) }, 0);
 }

@@ -28,6 +28,18 @@ pub(crate) mod fake;
 
 use core::ptr::NonNull;
 
+/// What became of a relocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Relocated {
+    /// All of it by moving pages: the old range reads as zero.
+    Moved,
+    /// Some of it by copying: the old range may hold anything.
+    Copied,
+    /// The contents are in the old range as before, and the new range may not be touched any more.
+    Lost,
+}
+
 /// Address space and pages. Lengths are multiples of the granule, in bytes.
 ///
 /// # Safety
@@ -53,16 +65,14 @@ pub unsafe trait Pages: Sync {
     #[must_use]
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool;
 
-    /// Moves the pages of `from` to `to`. `from` reads as zero afterwards. `false`: not possible here, nothing
-    /// changed.
+    /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
     ///
     /// # Safety
     /// Both ranges are committed and do not overlap, and the caller has them to itself.
-    #[must_use]
-    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> bool;
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated;
 
     /// Maps committed memory anew: it reads as zero, and the kernel may join it with its neighbours again.
-    /// `false`: refused, the contents are unchanged.
+    /// `false`: refused, and the range may not be touched any more.
     ///
     /// # Safety
     /// As for `purge`.
