@@ -8,7 +8,7 @@ mod common;
 
 use common::{Block, CHUNK, GRANULE, Random, SMALL_MAX, class_sizes};
 use magalloc::{Stats, stats};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 /// Bytes that a block of that layout takes, by the documented rule.
@@ -238,6 +238,29 @@ fn full_slabs_of_ended_threads_are_freed_by_others() {
     });
 }
 
+fn slabs_of_an_idle_owner_are_freed_by_others() {
+    alone(|| {
+        let sizes = [8, 100, 1_000, 10_000];
+        let (made, blocks) = mpsc::channel();
+        let (stop, idle) = mpsc::channel::<()>();
+        let owner = thread::spawn(move || {
+            let blocks = sizes.map(|size| (0..2_000).map(|_| Block::new(size, 8)).collect::<Vec<_>>());
+            made.send(blocks).expect("the test waits for them");
+            // Idle until the test is over.
+            idle.recv().expect_err("nothing is ever sent");
+        });
+        let blocks = blocks.recv().expect("the owner makes blocks");
+        let full = stats();
+        drop(blocks);
+        magalloc::flush_thread();
+        // What the owner has in its hand: the current slab and two more of each size.
+        let left = stats();
+        assert!(full.slabs > 100 && left.slabs <= 3 * sizes.len() as u64, "{full:?}\n{left:?}");
+        drop(stop);
+        owner.join().expect("the owner ends well");
+    });
+}
+
 fn same_work_again_commits_nothing_more() {
     let work = || {
         alone(|| {
@@ -269,6 +292,7 @@ fn main() {
         ("refills_dissolves_and_os_calls_grow_only_when_needed", refills_dissolves_and_os_calls_grow_only_when_needed),
         ("threads_that_hold_blocks_are_counted_exactly", threads_that_hold_blocks_are_counted_exactly),
         ("full_slabs_of_ended_threads_are_freed_by_others", full_slabs_of_ended_threads_are_freed_by_others),
+        ("slabs_of_an_idle_owner_are_freed_by_others", slabs_of_an_idle_owner_are_freed_by_others),
         ("same_work_again_commits_nothing_more", same_work_again_commits_nothing_more),
     ]);
 }
