@@ -8,10 +8,8 @@
 //!
 //! Each thread keeps small arrays of free blocks, one per size class. They refill from, and dissolve into, the
 //! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large reservation. No lock is
-//! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped.
-//! `ARCHITECTURE.md` walks through it.
-//!
-//! The modules, lowest layer first; a file uses only what stands above it in this list.
+//! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped, if no
+//! other thread runs. `ARCHITECTURE.md` in the repository walks through it.
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 
@@ -27,6 +25,7 @@ macro_rules! modelled {
     };
 }
 
+// The modules, lowest layer first; a file uses only what stands above it in this list.
 mod config;
 modelled! { units sync }
 mod sys;

@@ -20,7 +20,7 @@ pub enum AtExit {
     None,
 }
 
-/// Parameters of the allocator. Every default was measured; see `ARCHITECTURE.md`.
+/// Parameters of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     pub(crate) at_exit: AtExit,

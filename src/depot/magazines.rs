@@ -105,6 +105,14 @@ impl MagazinePool {
         self.spare.push(self.magazines.index_of(magazine) as u32, |number| self.link(number));
     }
 
+    /// Magazines made so far, and how many of them are spare. At rest only: it takes the spare ones and puts them back.
+    #[cfg(test)]
+    pub fn count(&self) -> (usize, usize) {
+        let spare: Vec<u32> = std::iter::from_fn(|| self.spare.pop(|number| self.link(number))).collect();
+        spare.iter().for_each(|&number| self.spare.push(number, |number| self.link(number)));
+        (self.magazines.len(), spare.len())
+    }
+
     /// Bytes of address space, and bytes committed.
     pub fn extent(&self) -> (usize, usize) {
         let (magazines, links) = (self.magazines.extent(), self.links.extent());

@@ -18,8 +18,9 @@ use core::alloc::{GlobalAlloc, Layout};
 /// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
 ///
 /// # Errors of the program
-/// A double free, or a free of what is no block of that layout, is noticed when the block returns to its slab, and
-/// ends the process with one line on standard error.
+/// Most double frees, and frees of what is no block of that layout, are noticed when the block returns from the
+/// thread's cache to its slab, and end the process with one line on standard error. Until then a block that was freed
+/// twice may be handed out twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Magalloc {
     options: Options,

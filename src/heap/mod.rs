@@ -7,6 +7,8 @@
 //! # Not here    the one static, thread-local storage (see `front`)
 //! ```
 
+#[cfg(test)]
+mod cache_bound;
 mod large;
 #[cfg(test)]
 mod out_of_memory;

@@ -40,11 +40,18 @@ impl User<'_> {
                     self.cached.as_ref().map_or(core::ptr::null_mut(), |cached| cached.cache.tops().pop(class));
                 if popped.is_null() { self.heap.allocate_small(self.cached.as_ref(), class) } else { popped }
             }
-            None => self.heap.allocate_large(size, 8, false),
+            None => self.heap.allocate_large(size, 8, true),
         };
         if start.is_null() {
             self.refused += 1;
             return None;
+        }
+        if class_of(size, 8).is_none() {
+            // Where `mark` writes: whatever was refused, zeroed memory is zero.
+            for offset in (0..size - 8).step_by(64 << 10).chain([size - 8]) {
+                // SAFETY: within the block.
+                assert_eq!(unsafe { start.add(offset).cast::<u64>().read_unaligned() }, 0, "offset {offset} of {size}");
+            }
         }
         let block = Block { start, size };
         block.mark();
@@ -80,8 +87,12 @@ impl User<'_> {
 }
 
 impl Block {
-    /// The last byte tells the size, the first one the address.
+    /// The last byte tells the size, the first one the address. In a large block every granule is written.
     fn mark(&self) {
+        for offset in (0..self.size).step_by(64 << 10) {
+            // SAFETY: within the block.
+            unsafe { self.start.add(offset).write(1) };
+        }
         // SAFETY: the block has at least that many bytes.
         unsafe { self.start.write(self.start.addr().to_le_bytes()[2]) };
         // SAFETY: the block has at least that many bytes.

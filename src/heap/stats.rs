@@ -16,6 +16,10 @@ use crate::sys::Pages;
 use crate::units::GranuleIndex;
 
 /// What the allocator has done and holds. All sizes in bytes.
+///
+/// At rest, `committed` = `live` + `cached` + `free` + `unusable` + `metadata`. What is committed stays so; memory that
+/// is given back to the kernel leaves `dirty`. Resident are roughly `live`, `cached`, `dirty`, and parts of `metadata`
+/// and of the free blocks in slabs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
