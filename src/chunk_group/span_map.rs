@@ -132,10 +132,14 @@ impl SpanMap {
         while candidates != 0 {
             let chunk = candidates.trailing_zeros() as usize;
             candidates &= candidates - 1;
-            if self.busy(chunk) == 0 {
+            let free = !self.busy(chunk);
+            if free == u64::MAX {
                 return Some(chunk);
             }
-            self.note_exhausted(chunk, level);
+            // A chunk that is nearly free stays a candidate, for shorter requests of the level: looking again is cheap.
+            if free.count_ones() < shortest(level) {
+                self.note_exhausted(chunk, level);
+            }
         }
         None
     }

@@ -20,11 +20,13 @@ type Allocator = dyn Workloads + Sync;
 type Measure = fn(&'static Allocator) -> f64;
 
 /// Workload, what it asks, how it is measured.
-const WORKLOADS: [(&str, &str, Measure); 8] = [
+const WORKLOADS: [(&str, &str, Measure); 10] = [
     ("pair", "malloc and free of 64 B at once: the fast path", |a| a.pair()),
-    ("burst", "10,000 x 64 B, freed in the same order", |a| a.burst(false)),
-    ("burst-reversed", "10,000 x 64 B, freed in reverse", |a| a.burst(true)),
-    ("random-256", "100,000 live, sizes to 256 B, a random one replaced", |a| a.random(256)),
+    ("burst", "10,000 x 64 B, freed in the same order", |a| a.burst(Order::Same)),
+    ("burst-reversed", "10,000 x 64 B, freed in reverse", |a| a.burst(Order::Reversed)),
+    ("burst-shuffled", "10,000 x 64 B, freed in random order", |a| a.burst(Order::Shuffled)),
+    ("random-128", "100,000 live, sizes to 128 B, a random one replaced", |a| a.random(128)),
+    ("random-256", "the same, sizes to 256 B", |a| a.random(256)),
     ("random-1000", "the same, sizes to 1,000 B", |a| a.random(1000)),
     ("random-8000", "the same, sizes to 8,000 B", |a| a.random(8000)),
     ("cross-thread", "64 B, batches of 1,000 freed by another thread", |a| a.cross_thread()),
@@ -34,10 +36,29 @@ const WORKLOADS: [(&str, &str, Measure); 8] = [
 /// The measurements, monomorphic for each allocator, so that its fast path is inlined as in a real program.
 trait Workloads {
     fn pair(&self) -> f64;
-    fn burst(&self, reversed: bool) -> f64;
+    fn burst(&self, order: Order) -> f64;
     fn random(&self, size_max: u64) -> f64;
     fn cross_thread(&'static self) -> f64;
     fn large(&self) -> f64;
+}
+
+/// In which order a burst is freed.
+#[derive(Clone, Copy)]
+enum Order {
+    Same,
+    Reversed,
+    Shuffled,
+}
+
+/// The same numbers in every run.
+fn random_numbers() -> impl FnMut() -> u64 {
+    let mut state = 0x0123_4567_89ab_cdefu64;
+    move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    }
 }
 
 fn layout(size: usize) -> Layout {
@@ -72,19 +93,30 @@ impl<A: GlobalAlloc + Sync> Workloads for A {
         nanoseconds(start, PAIRS)
     }
 
-    fn burst(&self, reversed: bool) -> f64 {
+    fn burst(&self, order: Order) -> f64 {
         const BLOCKS: usize = 10_000;
         const ROUNDS: usize = 200;
         let layout = layout(64);
         let mut blocks = vec![std::ptr::null_mut(); BLOCKS];
+        // Which block is freed when.
+        let mut order_of_frees: Vec<usize> = (0..BLOCKS).collect();
+        match order {
+            Order::Same => {}
+            Order::Reversed => order_of_frees.reverse(),
+            Order::Shuffled => {
+                let mut random = random_numbers();
+                (1..BLOCKS).for_each(|last| order_of_frees.swap(last, (random() % (last as u64 + 1)) as usize));
+            }
+        }
         let start = Instant::now();
         for _ in 0..ROUNDS {
             for block in &mut blocks {
                 *block = allocate(self, layout);
             }
-            // SAFETY: each was allocated with that layout and is freed once.
-            let free = |&block: &*mut u8| unsafe { self.dealloc(block, layout) };
-            if reversed { blocks.iter().rev().for_each(free) } else { blocks.iter().for_each(free) }
+            for &index in &order_of_frees {
+                // SAFETY: each was allocated with that layout and is freed once.
+                unsafe { self.dealloc(blocks[index], layout) };
+            }
         }
         nanoseconds(start, BLOCKS * ROUNDS)
     }
@@ -92,13 +124,7 @@ impl<A: GlobalAlloc + Sync> Workloads for A {
     fn random(&self, size_max: u64) -> f64 {
         const LIVE: u64 = 100_000;
         const REPLACEMENTS: usize = 2_000_000;
-        let mut state = 0x0123_4567_89ab_cdefu64;
-        let mut random = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state
-        };
+        let mut random = random_numbers();
         let mut blocks: Vec<(*mut u8, Layout)> = (0..LIVE)
             .map(|_| layout(1 + (random() % size_max) as usize))
             .map(|layout| (allocate(self, layout), layout))
@@ -186,6 +212,9 @@ fn main() {
     let only = arguments.next();
     let runs = arguments.next().map_or(Ok(RUNS), |text| text.parse());
     let Ok(runs @ 1..) = runs else { usage("RUNS is a whole number above 0") };
+    if let Some(more) = arguments.next() {
+        usage(&format!("{more:?} is one argument too many"));
+    }
     if let Some(name) = &only
         && !WORKLOADS.iter().any(|workload| workload.0 == name)
     {
