@@ -2,9 +2,9 @@
 
 use super::platform::SystemPages;
 use super::{Pages, Relocated};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Which calls are refused. Calls are counted from 1; `release` cannot be refused and is not counted.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +20,8 @@ pub(crate) struct FakePages {
     calls: AtomicU64,
     first: AtomicU64,
     last: AtomicU64,
-    refused: AtomicBool,
+    /// 1 once a call was refused.
+    refused: AtomicU8,
     /// Bytes of the largest reservation that is not refused.
     largest: AtomicUsize,
     reserved: Mutex<Vec<(usize, usize)>>,
@@ -32,7 +33,7 @@ impl FakePages {
             calls: AtomicU64::new(0),
             first: AtomicU64::new(u64::MAX),
             last: AtomicU64::new(0),
-            refused: AtomicBool::new(false),
+            refused: AtomicU8::new(0),
             largest: AtomicUsize::new(usize::MAX),
             reserved: Mutex::new(Vec::new()),
         }
@@ -46,7 +47,7 @@ impl FakePages {
             Refuse::From(number) => (number, u64::MAX),
         };
         self.calls.store(0, Ordering::SeqCst);
-        self.refused.store(false, Ordering::SeqCst);
+        self.refused.store(0, Ordering::SeqCst);
         self.first.store(first, Ordering::SeqCst);
         self.last.store(last, Ordering::SeqCst);
     }
@@ -61,7 +62,7 @@ impl FakePages {
     }
 
     pub(crate) fn has_refused(&self) -> bool {
-        self.refused.load(Ordering::SeqCst)
+        self.refused.load(Ordering::SeqCst) != 0
     }
 
     /// Reservations that were not released.
@@ -73,7 +74,7 @@ impl FakePages {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let refuses = (self.first.load(Ordering::SeqCst)..=self.last.load(Ordering::SeqCst)).contains(&call);
         if refuses {
-            self.refused.store(true, Ordering::SeqCst);
+            self.refused.store(1, Ordering::SeqCst);
         }
         !refuses
     }
