@@ -84,8 +84,16 @@ pub(crate) const RANGE_SCARCE_SHARE: usize = 256;
 /// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
 pub(crate) const RANGE_COMMIT_STEP: usize = 256 << 10;
 
+/// Default of `Options::dirty_bytes_max`, in bytes: a bound for programs whose peak is far above what they live in.
+/// What is free goes back after the purge delay anyway; a low bound would make a program that frees and allocates large
+/// buffers in turn pay for page faults each time.
+#[cfg(target_pointer_width = "64")]
+pub(crate) const DIRTY_BYTES_MAX: usize = 1 << 30;
 /// Default of `Options::dirty_bytes_max`, in bytes.
-pub(crate) const DIRTY_BYTES_MAX: usize = 64 << 20;
+#[cfg(not(target_pointer_width = "64"))]
+pub(crate) const DIRTY_BYTES_MAX: usize = 256 << 20;
+/// Default of `Options::purge_delay_ms`, in milliseconds.
+pub(crate) const PURGE_DELAY_MS: u32 = 1000;
 /// Default of `Options::cache_bytes_max`, in bytes a thread.
 pub(crate) const CACHE_BYTES_MAX: usize = 1 << 20;
 

@@ -45,14 +45,17 @@ modelled! { depot owner }
 mod thread_cache;
 
 #[cfg(not(loom))]
+mod purge;
+
+#[cfg(not(loom))]
 mod heap;
 
 #[cfg(not(loom))]
 mod front;
 
 #[cfg(not(loom))]
-pub use front::{Magalloc, check, flush_thread, stats};
+pub use front::{Magalloc, check, flush_thread, purge_all, stats};
 #[cfg(not(loom))]
 pub use heap::Stats;
 #[cfg(not(loom))]
-pub use options::AtExit;
+pub use options::{AtExit, HugePages, SoftLimit};

@@ -5,8 +5,8 @@
 //! # Progress    a setting is one word; a late change is seen late
 //! ```
 
-use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX};
-use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX, PURGE_DELAY_MS};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// What happens to the memory at a normal end of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +20,30 @@ pub enum AtExit {
     None,
 }
 
+/// Whether the heap's memory is backed by transparent huge pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HugePages {
+    /// As the system's policy says: nothing is advised. The default.
+    #[default]
+    System,
+    /// Never: less memory where blocks are few and scattered.
+    Never,
+    /// Wherever the kernel can: fewer TLB misses, more memory. Only whole huge pages are given back then.
+    Always,
+}
+
+/// From how much memory on the allocator holds back: it then purges at once, and caches less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SoftLimit {
+    /// There is none. The default.
+    #[default]
+    None,
+    /// That many bytes.
+    Bytes(usize),
+    /// That percentage of the memory limit of the control group that the process is in; none if it has no limit.
+    CgroupPercent(u8),
+}
+
 /// Parameters of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -27,6 +51,11 @@ pub struct Options {
     pub(crate) report_exit: bool,
     pub(crate) cache_bytes_max: usize,
     pub(crate) dirty_bytes_max: usize,
+    pub(crate) purge_delay_ms: u32,
+    pub(crate) background_thread: bool,
+    pub(crate) huge_pages: HugePages,
+    pub(crate) soft_limit: SoftLimit,
+    pub(crate) hard_limit: usize,
 }
 
 impl Options {
@@ -37,6 +66,22 @@ impl Options {
             report_exit: false,
             cache_bytes_max: CACHE_BYTES_MAX,
             dirty_bytes_max: DIRTY_BYTES_MAX,
+            purge_delay_ms: PURGE_DELAY_MS,
+            background_thread: true,
+            huge_pages: HugePages::System,
+            soft_limit: SoftLimit::None,
+            hard_limit: usize::MAX,
+        }
+    }
+
+    /// Bytes of the soft limit; `cgroup_limit` is asked only if need be.
+    pub(crate) fn soft_limit_bytes(&self, cgroup_limit: impl FnOnce() -> Option<usize>) -> usize {
+        match self.soft_limit {
+            SoftLimit::None => usize::MAX,
+            SoftLimit::Bytes(bytes) => bytes,
+            SoftLimit::CgroupPercent(percent) => {
+                cgroup_limit().map_or(usize::MAX, |bytes| bytes / 100 * usize::from(percent))
+            }
         }
     }
 }
@@ -52,8 +97,13 @@ impl Default for Options {
 pub struct Settings {
     at_exit: AtomicU8,
     report_exit: AtomicU8,
+    background_thread: AtomicU8,
+    huge_pages: AtomicU8,
+    purge_delay_ms: AtomicU32,
     cache_bytes_max: AtomicUsize,
     dirty_bytes_max: AtomicUsize,
+    soft_limit: AtomicUsize,
+    hard_limit: AtomicUsize,
 }
 
 impl Settings {
@@ -64,18 +114,29 @@ impl Settings {
         Self {
             at_exit: AtomicU8::new(options.at_exit as u8),
             report_exit: AtomicU8::new(options.report_exit as u8),
+            background_thread: AtomicU8::new(options.background_thread as u8),
+            huge_pages: AtomicU8::new(options.huge_pages as u8),
+            purge_delay_ms: AtomicU32::new(options.purge_delay_ms),
             cache_bytes_max: AtomicUsize::new(options.cache_bytes_max),
             dirty_bytes_max: AtomicUsize::new(options.dirty_bytes_max),
+            soft_limit: AtomicUsize::new(usize::MAX),
+            hard_limit: AtomicUsize::new(options.hard_limit),
         }
     }
 
-    /// Takes over `options`.
-    pub fn apply(&self, options: &Options) {
+    /// Takes over `options`, with a soft limit of `soft_limit` bytes.
+    pub fn apply(&self, options: &Options, soft_limit: usize) {
         // ordering: Relaxed, all of it: independent values.
         self.at_exit.store(options.at_exit as u8, Ordering::Relaxed);
         self.report_exit.store(u8::from(options.report_exit), Ordering::Relaxed);
+        self.background_thread.store(u8::from(options.background_thread), Ordering::Relaxed);
+        self.huge_pages.store(options.huge_pages as u8, Ordering::Relaxed);
+        self.purge_delay_ms.store(options.purge_delay_ms, Ordering::Relaxed);
         self.cache_bytes_max.store(options.cache_bytes_max, Ordering::Relaxed);
+        // ordering: Relaxed, likewise.
         self.dirty_bytes_max.store(options.dirty_bytes_max, Ordering::Relaxed);
+        self.soft_limit.store(soft_limit, Ordering::Relaxed);
+        self.hard_limit.store(options.hard_limit, Ordering::Relaxed);
     }
 
     /// See `Magalloc::at_exit`.
@@ -88,10 +149,32 @@ impl Settings {
         }
     }
 
+    /// See `Magalloc::huge_pages`.
+    pub fn huge_pages(&self) -> HugePages {
+        // ordering: Relaxed, an independent value.
+        match self.huge_pages.load(Ordering::Relaxed) {
+            value if value == HugePages::Never as u8 => HugePages::Never,
+            value if value == HugePages::Always as u8 => HugePages::Always,
+            _ => HugePages::System,
+        }
+    }
+
     /// See `Magalloc::report_exit`.
     pub fn report_exit(&self) -> bool {
         // ordering: Relaxed, an independent value.
         self.report_exit.load(Ordering::Relaxed) != 0
+    }
+
+    /// See `Magalloc::background_thread`.
+    pub fn background_thread(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.background_thread.load(Ordering::Relaxed) != 0
+    }
+
+    /// See `Magalloc::purge_delay_ms`.
+    pub fn purge_delay_ms(&self) -> u32 {
+        // ordering: Relaxed, an independent value.
+        self.purge_delay_ms.load(Ordering::Relaxed)
     }
 
     /// See `Magalloc::cache_bytes_max`.
@@ -104,5 +187,17 @@ impl Settings {
     pub fn dirty_bytes_max(&self) -> usize {
         // ordering: Relaxed, an independent value.
         self.dirty_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// See `Magalloc::soft_limit`; `usize::MAX` is none.
+    pub fn soft_limit(&self) -> usize {
+        // ordering: Relaxed, an independent value.
+        self.soft_limit.load(Ordering::Relaxed)
+    }
+
+    /// See `Magalloc::hard_limit`; `usize::MAX` is none.
+    pub fn hard_limit(&self) -> usize {
+        // ordering: Relaxed, an independent value.
+        self.hard_limit.load(Ordering::Relaxed)
     }
 }

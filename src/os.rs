@@ -7,7 +7,7 @@
 //! ```
 
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{Pages, Relocated};
+use crate::sys::{HugeAdvice, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -20,6 +20,7 @@ pub struct Os<P> {
 #[derive(Debug)]
 struct Counts {
     calls: AtomicU64,
+    purges: AtomicU64,
     mapped: AtomicUsize,
     /// 1 once a reservation was refused.
     scarce: AtomicU8,
@@ -28,7 +29,12 @@ struct Counts {
 impl<P: Pages> Os<P> {
     /// Nothing asked yet.
     pub const fn new(pages: P) -> Self {
-        let counts = Counts { calls: AtomicU64::new(0), mapped: AtomicUsize::new(0), scarce: AtomicU8::new(0) };
+        let counts = Counts {
+            calls: AtomicU64::new(0),
+            purges: AtomicU64::new(0),
+            mapped: AtomicUsize::new(0),
+            scarce: AtomicU8::new(0),
+        };
         Self { pages, counts: CachePadded::new(counts) }
     }
 
@@ -36,6 +42,12 @@ impl<P: Pages> Os<P> {
     pub fn calls(&self) -> u64 {
         // ordering: Relaxed, a statistic.
         self.counts.calls.load(Ordering::Relaxed)
+    }
+
+    /// Those of them that gave pages back.
+    pub fn purges(&self) -> u64 {
+        // ordering: Relaxed, a statistic.
+        self.counts.purges.load(Ordering::Relaxed)
     }
 
     /// Was a reservation ever refused? Then address space is dear here.
@@ -92,6 +104,8 @@ impl<P: Pages> Os<P> {
     #[must_use]
     pub unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         self.count();
+        // ordering: Relaxed, a statistic.
+        self.counts.purges.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the same promise.
         unsafe { self.pages.purge(start, bytes) }
     }
@@ -115,6 +129,40 @@ impl<P: Pages> Os<P> {
         self.count();
         // SAFETY: the same promise.
         unsafe { self.pages.renew(start, bytes) }
+    }
+
+    /// See `Pages::advise`.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.advise(start, bytes, advice) };
+    }
+
+    /// See `Pages::resident`. Not counted: it changes nothing.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
+        // SAFETY: the same promise.
+        unsafe { self.pages.resident(start, bytes) }
+    }
+
+    /// See `Pages::page_bytes`.
+    pub fn page_bytes(&self) -> usize {
+        self.pages.page_bytes()
+    }
+
+    /// See `Pages::now_ms`.
+    pub fn now_ms(&self) -> u64 {
+        self.pages.now_ms()
+    }
+
+    /// See `Pages::memory_limit`.
+    pub fn memory_limit(&self) -> Option<usize> {
+        self.pages.memory_limit()
     }
 
     /// See `Pages::release`.

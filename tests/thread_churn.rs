@@ -1,28 +1,35 @@
-//! Ten thousand short threads: what a thread leaves behind serves the next ones, so memory and records stay bounded.
+//! A hundred thousand short threads: what a thread leaves behind serves the next ones, so memory and records stay
+//! bounded.
+//!
+//! Without libtest (`harness = false`): no other thread is counted, and resident memory is the scenario's.
 
 mod common;
+mod process;
+mod watched;
 
-use common::Block;
-use std::collections::VecDeque;
+use common::{Block, GRANULE};
+use magalloc::stats;
+use std::collections::{HashSet, VecDeque};
 use std::thread;
+use watched::resident;
 
 #[global_allocator]
 static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
 
-const THREADS: usize = 10_000;
+const THREADS: usize = 100_000;
+/// Threads after which nothing grows any more.
+const EARLY_THREADS: usize = 10_000;
 /// Threads that run at the same time.
 const TOGETHER: usize = 4;
 /// Blocks of ended threads that are live at the same time.
 const LEFT_MAX: usize = 200;
 const CHUNK: u64 = 4 << 20;
 
-/// Allocates and frees some of each size; every third thread leaves blocks behind.
+/// Allocates and frees some of each size, the longer ones less often; every third thread leaves blocks behind.
 fn short_life(number: usize) -> Vec<Block> {
-    let sizes = [16, 100, 640, 5_000, 30_000];
-    let mut blocks: Vec<_> = sizes.iter().flat_map(|&size| (0..2).map(move |_| Block::new(size, 8))).collect();
-    if number.is_multiple_of(50) {
-        blocks.push(Block::new(100_000, 16));
-    }
+    let often = [(16, 1), (100, 1), (640, 1), (5_000, 10), (30_000, 50), (100_000, 250)];
+    let sizes = often.into_iter().filter(|(_, one_in)| number.is_multiple_of(*one_in)).map(|(size, _)| size);
+    let mut blocks: Vec<_> = sizes.flat_map(|size| (0..2).map(move |_| Block::new(size, 8))).collect();
     if number.is_multiple_of(3) {
         blocks.drain(..blocks.len() - 3);
         return blocks;
@@ -30,8 +37,7 @@ fn short_life(number: usize) -> Vec<Block> {
     Vec::new()
 }
 
-#[test]
-fn ten_thousand_threads_leave_memory_and_records_bounded() {
+fn hundred_thousand_threads_leave_memory_and_records_bounded() {
     let mut left = VecDeque::new();
     let mut early = None;
     for round in 0..THREADS / TOGETHER {
@@ -44,19 +50,70 @@ fn ten_thousand_threads_leave_memory_and_records_bounded() {
         while left.len() > LEFT_MAX {
             left.pop_front();
         }
-        if (round + 1) * TOGETHER == THREADS / 10 {
-            early = Some(magalloc::stats());
+        if (round + 1) * TOGETHER == EARLY_THREADS {
+            early = Some((stats(), resident()));
         }
     }
-    let early = early.expect("a tenth of the threads");
-    let late = magalloc::stats();
-    // Beside this thread, libtest has one.
-    assert!(late.threads <= 2 && early.threads <= 2, "early {early:?}\nlate {late:?}");
-    assert!(late.committed <= early.committed + 2 * CHUNK, "early {early:?}\nlate {late:?}");
-    assert!(late.metadata <= early.metadata + CHUNK, "early {early:?}\nlate {late:?}");
+    let (early, early_resident) = early.expect("the first threads");
+    let (late, late_resident) = (stats(), resident());
+    assert!(late.threads == 1 && early.threads == 1, "early {early:?}\nlate {late:?}");
+    assert!(late.committed <= early.committed, "early {early:?}\nlate {late:?}");
+    assert!(late.metadata <= early.metadata, "early {early:?}\nlate {late:?}");
     assert!(late.slabs <= early.slabs + 64, "early {early:?}\nlate {late:?}");
+    assert!(late_resident <= early_resident + CHUNK / 2, "{early_resident} bytes were resident, then {late_resident}");
     drop(left);
     magalloc::flush_thread();
-    assert_eq!(magalloc::stats().large_blocks, 0);
+    assert_eq!(stats().large_blocks, 0);
+}
+
+/// Numbers of the granules that blocks begin in.
+fn granules(blocks: &[Block]) -> HashSet<usize> {
+    blocks.iter().map(|block| block.address() / GRANULE).collect()
+}
+
+fn orphaned_slabs_are_used_before_new_memory() {
+    const SIZE: usize = 200;
+    const OWNERS: usize = 8;
+    const BLOCKS: usize = 5_000;
+    /// One in so many blocks lives on.
+    const LIVES_ONE_IN: usize = 10;
+    let make = |mut blocks: Vec<Block>, count| {
+        move || {
+            blocks.extend((0..count).map(|_| Block::new(SIZE, 8)));
+            blocks
+        }
+    };
+    // All owners live at the same time.
+    let owners: Vec<_> = (0..OWNERS).map(|_| thread::spawn(make(Vec::new(), BLOCKS))).collect();
+    let blocks: Vec<Block> = owners.into_iter().flat_map(|owner| owner.join().expect("the owner ends well")).collect();
+    let orphaned = granules(&blocks);
+    let mut number = 0;
+    let keep = |_: &Block| {
+        number += 1;
+        number % LIVES_ONE_IN == 0
+    };
+    let mut left = blocks;
+    left.retain(keep);
+    let freed = OWNERS * BLOCKS / LIVES_ONE_IN * (LIVES_ONE_IN - 1);
+    let room = Vec::with_capacity(freed);
+    magalloc::flush_thread();
+    let before = stats();
+    // One thread that inherits one owner's number finds what all owners left.
+    let heir = move || (make(room, freed)(), stats());
+    let (inherited, after) = thread::spawn(heir).join().expect("the heir ends well");
+    let elsewhere = granules(&inherited).difference(&orphaned).count();
+    assert_eq!(elsewhere, 0, "of {} granules\n{before:?}\n{after:?}", orphaned.len());
+    assert_eq!(after.committed, before.committed, "{before:?}\n{after:?}");
+}
+
+fn main() {
+    common::run(&[
+        (
+            "hundred_thousand_threads_leave_memory_and_records_bounded",
+            hundred_thousand_threads_leave_memory_and_records_bounded,
+        ),
+        ("orphaned_slabs_are_used_before_new_memory", orphaned_slabs_are_used_before_new_memory),
+    ]);
+    magalloc::flush_thread();
     magalloc::check();
 }

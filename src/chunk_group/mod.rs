@@ -2,9 +2,11 @@
 //! and the depot to use.
 //!
 //! ```text
-//! # Role        `span_map`: which granules are in use; `partial_set`: which slabs no owner holds
+//! # Role        `span_map`: which granules are in use; `partial_set`: which slabs no owner holds; `unpurged`: where
+//!               there may be something to purge
 //! # Not here    the memory they describe (see `granule_map`), what spans and slabs are for (see `depot`)
 //! ```
 
 pub mod partial_set;
 pub mod span_map;
+pub mod unpurged;

@@ -38,6 +38,8 @@ pub struct SpanMap {
     busy: [AtomicU64; GROUP_CHUNKS],
     /// Per chunk: granules that were written since they were last known to be zero, not counting present use.
     dirty: [AtomicU64; GROUP_CHUNKS],
+    /// Per chunk: granules that were free and dirty when a purge last looked, and were not freed again since.
+    aged: [AtomicU64; GROUP_CHUNKS],
     /// Per run length: chunks without such a run.
     exhausted: [AtomicU64; RUNS.len()],
 }
@@ -63,6 +65,7 @@ impl SpanMap {
         Self {
             busy: core::array::from_fn(|_| AtomicU64::new(0)),
             dirty: core::array::from_fn(|_| AtomicU64::new(0)),
+            aged: core::array::from_fn(|_| AtomicU64::new(0)),
             exhausted: core::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
@@ -159,16 +162,33 @@ impl SpanMap {
         false
     }
 
-    /// Claims every free granule of `chunk` that is dirty, and says which these are.
+    /// Claims those of the granules `among` that are free and dirty, and says which these are.
     #[must_use]
-    pub fn claim_dirty(&self, chunk: usize) -> u64 {
-        // ordering: Relaxed, a guess; `dirty` bits of free granules are read again below.
-        let wanted = self.dirty[chunk].load(Ordering::Relaxed) & !self.busy[chunk].load(Ordering::Relaxed);
+    pub fn claim_dirty(&self, chunk: usize, among: u64) -> u64 {
+        let wanted = among & self.free_dirty(chunk);
         if wanted == 0 {
             return 0;
         }
         // ordering: Acquire [FREE-SPAN] pairs with Release in `free`.
         wanted & !self.busy[chunk].fetch_or(wanted, Ordering::Acquire)
+    }
+
+    /// The granules of `chunk` that are free and dirty, at some moment.
+    pub fn free_dirty(&self, chunk: usize) -> u64 {
+        // ordering: Relaxed, a guess; whoever claims some of them asks `dirty` again.
+        self.dirty[chunk].load(Ordering::Relaxed) & !self.busy[chunk].load(Ordering::Relaxed)
+    }
+
+    /// The free and dirty granules of `chunk` that were so at the last call already; remembers those that are now.
+    pub fn age(&self, chunk: usize) -> u64 {
+        let now = self.free_dirty(chunk);
+        // ordering: Relaxed, marks of time. One that comes late, on a granule that was used and freed meanwhile, is
+        // later than that freeing, so the granule is a whole turn old when it is looked at next.
+        let before = self.aged[chunk].load(Ordering::Relaxed) & now;
+        if before != now {
+            self.aged[chunk].fetch_or(now, Ordering::Relaxed);
+        }
+        before
     }
 
     /// Frees claimed granules; `dirty`: they may have been written since they were claimed.
@@ -178,6 +198,10 @@ impl SpanMap {
             if self.dirty[chunk].load(Ordering::Relaxed) & mask != mask {
                 self.dirty[chunk].fetch_or(mask, Ordering::Relaxed);
             }
+        }
+        // ordering: Relaxed, as in `age`. The load spares a write.
+        if self.aged[chunk].load(Ordering::Relaxed) & mask != 0 {
+            self.aged[chunk].fetch_and(!mask, Ordering::Relaxed);
         }
         let order = if bug("relaxed span free") { Ordering::Relaxed } else { Ordering::Release };
         // ordering: Release [FREE-SPAN] pairs with Acquire in the claims.
@@ -306,10 +330,25 @@ mod tests {
         assert_eq!(map.dirty(run.chunk, run.mask), 0);
         map.free(run.chunk, 0b0011, true);
         map.free(run.chunk, 0b1100, false);
-        assert_eq!(map.claim_dirty(0), 0b0011);
+        assert_eq!(map.claim_dirty(0, u64::MAX), 0b0011);
         map.cleaned(0, 0b0011);
         map.free(0, 0b0011, false);
-        assert_eq!(map.claim_dirty(0), 0);
+        assert_eq!(map.claim_dirty(0, u64::MAX), 0);
+    }
+
+    #[test]
+    fn granules_age_from_their_last_freeing_on() {
+        let map = SpanMap::new();
+        let run = map.claim(4, 1, 1).expect("empty");
+        assert_eq!(map.age(0), 0);
+        map.free(run.chunk, 0b0011, true);
+        assert_eq!(map.age(0), 0);
+        map.free(run.chunk, 0b0100, true);
+        assert_eq!(map.age(0), 0b0011);
+        assert!(map.claim_exact(0, 0b0001));
+        map.free(0, 0b0001, true);
+        assert_eq!(map.age(0), 0b0110);
+        assert_eq!(map.age(0), 0b0111);
     }
 
     #[test]

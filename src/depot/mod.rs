@@ -1,13 +1,17 @@
 //! The depot: everything that threads share.
 //!
 //! ```text
-//! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines
-//! # Layers      spare -> magazines -> spans -> slabs
+//! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines; the accounts and limits
+//! # Layers      spare -> magazines; budget, alarm -> spans, dirty -> slabs
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
+pub mod alarm;
+pub mod budget;
 pub mod spare;
 
+#[cfg(not(loom))]
+pub mod dirty;
 #[cfg(not(loom))]
 pub mod magazines;
 #[cfg(not(loom))]

@@ -54,7 +54,8 @@ impl<P: Pages> Depot<P> {
         for inside in 0..span.granules {
             let granule = span.first.offset(inside);
             span.region.set_granule_use(granule, GranuleUse::Slab(class));
-            span.region.descriptor(granule).begin_inside(inside);
+            let clean = if Self::is_clean(&span, inside) { u16::MAX } else { 0 };
+            span.region.descriptor(granule).begin_inside(inside, clean);
         }
         for word in 0..shape.words() {
             slab.word(word).fill(shape.word_mask(word));

@@ -1,23 +1,25 @@
-//! Spans: runs of granules of any length, over all regions; commitment, and the bound on dirty memory.
+//! Spans: runs of granules of any length, over all regions; commitment, and the hard limit.
 //!
 //! ```text
 //! # Role        claims, grows, shrinks, frees and moves spans
-//! # Accounting  `dirty` = bytes of free granules that are dirty; at most `Options::dirty_bytes_max` stay so
 //! # Order       lowest region, lowest address: the heap stays dense and its mappings few
 //! # Progress    lock-free
-//! # Not here    what lies in a span (see `depot::slabs`, `heap::large`)
+//! # Not here    what lies in a span (see `depot::slabs`, `heap::large`), purging (see `depot::dirty`)
 //! ```
 
 use crate::config::{
     CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, REGION_BYTES_PREFERRED,
     REGION_SCARCE_SHARE, REGIONS_MAX,
 };
+use crate::depot::alarm::{Alarm, Call};
+use crate::depot::budget::Budget;
+use crate::depot::dirty::for_each_run;
 use crate::depot::magazines::MagazinePool;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
 use crate::options::Settings;
-use crate::sync::{AtomicUsize, CachePadded, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering};
 use crate::sys::Pages;
 use crate::units::GranuleIndex;
 
@@ -31,14 +33,25 @@ pub struct Depot<P> {
     pub magazines: MagazinePool,
     /// What the user set.
     pub settings: Settings,
+    /// Bytes held.
+    pub budget: Budget,
+    /// Is there anything to purge?
+    pub alarm: Alarm,
     /// Bytes of free granules that are dirty.
-    dirty: CachePadded<AtomicUsize>,
+    pub(super) dirty: CachePadded<AtomicUsize>,
     /// Bytes of address space to try first for the next region.
     region_bytes: AtomicUsize,
+    /// Turns of purging so far; see `next_turn`.
+    turns: AtomicU32,
 }
 
-/// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
-const DIRTY_SLACK_SHARE: usize = 8;
+/// Why a span could not be had.
+enum Refused {
+    /// No memory or no address space.
+    ByKernel,
+    /// The hard limit.
+    ByLimit,
+}
 
 /// A claimed run of granules.
 #[derive(Clone, Copy)]
@@ -52,15 +65,15 @@ pub struct Span<'h> {
 }
 
 /// The part of a span that lies in one chunk.
-struct Part<'h> {
-    group: &'h ChunkGroup,
+pub(super) struct Part<'h> {
+    pub(super) group: &'h ChunkGroup,
     /// The chunk's number in its region.
     chunk: usize,
     mask: u64,
 }
 
 impl Part<'_> {
-    fn in_group(&self) -> usize {
+    pub(super) fn in_group(&self) -> usize {
         self.chunk % GROUP_CHUNKS
     }
 }
@@ -86,7 +99,7 @@ impl<'h> Span<'h> {
         self.first.chunk()..self.first.offset(self.granules - 1).chunk() + 1
     }
 
-    fn parts(&self) -> impl Iterator<Item = Part<'h>> + use<'h> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part<'h>> + use<'h> {
         let (region, end) = (self.region, self.first.get() + self.granules);
         let mut next = self.first.get();
         core::iter::from_fn(move || {
@@ -109,24 +122,43 @@ impl<P: Pages> Depot<P> {
             regions: Regions::new(),
             magazines: MagazinePool::new(),
             settings: Settings::new(),
+            budget: Budget::new(),
+            alarm: Alarm::new(),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             region_bytes: AtomicUsize::new(REGION_BYTES_PREFERRED),
+            turns: AtomicU32::new(0),
         }
     }
 
     /// Claims `granules` (at least 1) whose address is a multiple of `align` granules (a power of two). `None`: no
-    /// memory, or no address space; nothing has changed then.
+    /// memory, no address space, or the hard limit; nothing has changed then.
     pub fn claim_span(&self, granules: usize, align: usize) -> Option<Span<'_>> {
+        loop {
+            match self.try_claim_span(granules, align) {
+                Ok(span) => return Some(span),
+                Err(Refused::ByKernel) => return None,
+                Err(Refused::ByLimit) => {
+                    // What is free and dirty counts too, but did not fit.
+                    let bytes = granules * GRANULE_BYTES;
+                    if !self.purge_down_to(self.dirty_bytes().saturating_sub(bytes)) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_claim_span(&self, granules: usize, align: usize) -> Result<Span<'_>, Refused> {
         for number in 0..REGIONS_MAX {
             let region = match self.regions.get(number) {
                 Some(region) => region,
-                None => self.add_region(number, granules, align)?,
+                None => self.add_region(number, granules, align).ok_or(Refused::ByKernel)?,
             };
             if let Some(span) = self.claim_in(region, granules, align) {
                 return self.commit_claimed(span);
             }
         }
-        None
+        Err(Refused::ByKernel)
     }
 
     fn claim_in<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
@@ -194,24 +226,36 @@ impl<P: Pages> Depot<P> {
         true
     }
 
-    /// Commits a span that was just claimed and takes it out of the dirty account, or gives it up.
-    fn commit_claimed<'h>(&self, span: Span<'h>) -> Option<Span<'h>> {
-        if !span.region.commit(&self.os, span.chunks()) {
-            for back in span.parts() {
-                back.group.spans.free(back.in_group(), back.mask, false);
+    /// Commits a span that was just claimed and enters it in the accounts, or gives it up.
+    fn commit_claimed<'h>(&self, span: Span<'h>) -> Result<Span<'h>, Refused> {
+        let dirty = Self::dirty_granules(&span) * GRANULE_BYTES;
+        let clean = span.bytes() - dirty;
+        let refused = if !span.region.commit(&self.os, span.chunks(), self.settings.huge_pages()) {
+            Refused::ByKernel
+        } else if self.budget.take(clean, self.settings.hard_limit()) {
+            self.uncount_dirty(dirty);
+            if clean != 0 && self.is_pressed() {
+                self.keep_bound();
             }
-            return None;
+            return Ok(span);
+        } else {
+            Refused::ByLimit
+        };
+        for back in span.parts() {
+            back.group.spans.free(back.in_group(), back.mask, false);
         }
-        let dirty = Self::dirty_granules(&span);
-        if dirty != 0 {
-            // ordering: Relaxed, an account; it may be late, never wrong by more than what is in flight.
-            self.dirty.fetch_sub(dirty * GRANULE_BYTES, Ordering::Relaxed);
-        }
-        Some(span)
+        Err(refused)
     }
 
     fn dirty_granules(span: &Span<'_>) -> usize {
         span.parts().map(|part| part.group.spans.dirty(part.in_group(), part.mask).count_ones() as usize).sum()
+    }
+
+    /// Is granule `inside` of a just claimed span known to be zero?
+    pub fn is_clean(span: &Span<'_>, inside: usize) -> bool {
+        let granule = span.first.offset(inside);
+        let spans = &span.region.group(granule.chunk() / GROUP_CHUNKS).spans;
+        spans.dirty(granule.chunk() % GROUP_CHUNKS, 1 << granule.in_chunk()) == 0
     }
 
     /// Calls `dirty` with the parts of a just claimed span that may not be zero.
@@ -231,59 +275,20 @@ impl<P: Pages> Depot<P> {
             return false;
         }
         let behind = Span { region: span.region, first: GranuleIndex::new(end), granules: more };
-        Self::first_obstacle(&behind).is_none() && Self::claim_exact(&behind) && self.commit_claimed(behind).is_some()
+        Self::first_obstacle(&behind).is_none() && Self::claim_exact(&behind) && self.commit_claimed(behind).is_ok()
     }
 
     /// Frees a span that the caller has claimed and whose granule uses it has cleared.
     pub fn free_span(&self, span: &Span<'_>) {
-        // ordering: Relaxed, an account. Added first, so that it never falls below zero.
-        let dirty = self.dirty.fetch_add(span.bytes(), Ordering::Relaxed) + span.bytes();
+        // First, so that the account never falls below zero.
+        self.count_dirty(span.bytes());
         for part in span.parts() {
             part.group.spans.free(part.in_group(), part.mask, true);
         }
-        let most = self.settings.dirty_bytes_max();
-        if dirty > most {
-            self.purge_down_to(most - most / DIRTY_SLACK_SHARE);
+        if span.note_unpurged() {
+            self.raise(Call::Raised);
         }
-    }
-
-    /// Gives pages of free granules back until at most `most` bytes of them are dirty: highest addresses first,
-    /// because claims take the lowest, so these are the coldest and the least likely to be wanted.
-    pub fn purge_down_to(&self, most: usize) {
-        for number in (0..REGIONS_MAX).rev() {
-            let Some(region) = self.regions.get(number) else { continue };
-            for chunk in region.committed_chunks().rev() {
-                // A kernel that refuses (locked memory) is not asked again at once.
-                if self.dirty_bytes() <= most || !self.purge_chunk(region, chunk) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Gives the pages of a chunk's free granules back: claims them, so that nobody uses them meanwhile. `false`: some
-    /// could not be.
-    fn purge_chunk(&self, region: &Region, chunk: usize) -> bool {
-        let mut purged = true;
-        let spans = &region.group(chunk / GROUP_CHUNKS).spans;
-        let in_group = chunk % GROUP_CHUNKS;
-        let claimed = spans.claim_dirty(in_group);
-        for_each_run(claimed, |from, count| {
-            let mask = low_bits(count) << from;
-            let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES + from));
-            // Between the look at `dirty` and the claim another thread may have cleaned some of them.
-            let dirty = spans.dirty(in_group, mask).count_ones() as usize * GRANULE_BYTES;
-            // SAFETY: the granules are claimed, so the caller has them to itself; their chunk is committed.
-            if unsafe { self.os.purge(start, count * GRANULE_BYTES) } {
-                spans.cleaned(in_group, mask);
-                // ordering: Relaxed, an account.
-                self.dirty.fetch_sub(dirty, Ordering::Relaxed);
-            } else {
-                purged = false;
-            }
-            spans.free(in_group, mask, false);
-        });
-        purged
+        self.keep_bound();
     }
 
     /// Notes that a span, which the caller has claimed, is zero.
@@ -296,15 +301,23 @@ impl<P: Pages> Depot<P> {
     /// Frees a span that is known to be zero.
     pub fn free_clean_span(&self, span: &Span<'_>) {
         Self::span_cleaned(span);
+        self.budget.give(span.bytes());
         for part in span.parts() {
             part.group.spans.free(part.in_group(), part.mask, false);
         }
     }
 
-    /// Bytes of free granules that are dirty.
-    pub fn dirty_bytes(&self) -> usize {
-        // ordering: Relaxed, a statistic.
-        self.dirty.load(Ordering::Relaxed)
+    /// Turns of purging so far: half a purge delay each, while there is something to purge.
+    #[inline]
+    pub fn turn(&self) -> u32 {
+        // ordering: Relaxed, a hint to do what is done from time to time.
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Begins a turn.
+    pub fn next_turn(&self) {
+        // ordering: Relaxed, as above.
+        self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Makes the first region if there is none: before any metadata range is, because it shows whether address space
@@ -373,15 +386,5 @@ impl<P: Pages> Depot<P> {
             // SAFETY: the caller's promise; taken out of the list, so it is released once.
             unsafe { Region::release(region, &self.os) };
         }
-    }
-}
-
-/// Calls `run` with the start and length of each run of set bits.
-fn for_each_run(mut mask: u64, mut run: impl FnMut(usize, usize)) {
-    while mask != 0 {
-        let from = mask.trailing_zeros() as usize;
-        let count = (!(mask >> from)).trailing_zeros().min(64 - from as u32) as usize;
-        run(from, count);
-        mask &= !(low_bits(count) << from);
     }
 }

@@ -1,7 +1,7 @@
 //! `GlobalAlloc` for Rust programs.
 
-use super::{HEAP, thread};
-use crate::options::{AtExit, Options};
+use super::{HEAP, thread, worker};
+use crate::options::{AtExit, HugePages, Options, SoftLimit};
 use crate::size_class::{class_of, common_class_of};
 use crate::units::ClassIndex;
 use core::alloc::{GlobalAlloc, Layout};
@@ -14,7 +14,7 @@ use core::alloc::{GlobalAlloc, Layout};
 /// # fn main() {}
 /// ```
 ///
-/// All values of this type share the process's one heap; the options of the one that serves a thread's first call
+/// All values of this type share the process's one heap; the options of the one that serves the process's first call
 /// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
 ///
 /// # Errors of the program
@@ -55,10 +55,51 @@ impl Magalloc {
         self
     }
 
-    /// Bytes of free spans whose pages are kept for reuse; what is more is given back at once. Default: 64 MiB.
+    /// Bytes of free spans whose pages are kept for reuse until the purge delay is over; what is more is given back at
+    /// once. Default: 1 GiB (256 MiB where pointers have 32 bits).
     #[must_use]
     pub const fn dirty_bytes_max(mut self, bytes: usize) -> Self {
         self.options.dirty_bytes_max = bytes;
+        self
+    }
+
+    /// Milliseconds after which the pages of free memory are given back to the kernel: at least half of that after
+    /// they became free, at most all of it. 0: as soon as somebody looks, about every 10 ms. Default: 1000.
+    #[must_use]
+    pub const fn purge_delay_ms(mut self, milliseconds: u32) -> Self {
+        self.options.purge_delay_ms = milliseconds;
+        self
+    }
+
+    /// Whether a thread of the allocator's own gives memory back, also while the program is idle. It is started when
+    /// there is something to give back and sleeps while there is not. Without it, threads that allocate and free
+    /// give memory back on the way. Default: yes.
+    #[must_use]
+    pub const fn background_thread(mut self, background_thread: bool) -> Self {
+        self.options.background_thread = background_thread;
+        self
+    }
+
+    /// Whether the heap is backed by transparent huge pages. Default: as the system's policy says.
+    #[must_use]
+    pub const fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.options.huge_pages = huge_pages;
+        self
+    }
+
+    /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
+    /// use and the free ones not yet given back; the allocator's own data add some 2 %. Default: no limit.
+    #[must_use]
+    pub const fn soft_limit(mut self, limit: SoftLimit) -> Self {
+        self.options.soft_limit = limit;
+        self
+    }
+
+    /// Bytes of memory beyond which requests get null, counted as for `soft_limit`. As memory is freed, requests are
+    /// served again. Default: no limit.
+    #[must_use]
+    pub const fn hard_limit(mut self, bytes: usize) -> Self {
+        self.options.hard_limit = bytes;
         self
     }
 }
@@ -142,15 +183,16 @@ impl Magalloc {
     fn dealloc_uncommon(&self, block: *mut u8, layout: Layout) {
         match class_of(layout.size(), layout.align()) {
             Some(class) => self.dealloc_class(block, class),
-            None => HEAP.free_large(block),
+            None => {
+                HEAP.free_large(block);
+                worker::attend();
+            }
         }
     }
 
     #[inline(never)]
     fn alloc_large(&self, layout: Layout, zeroed: bool) -> *mut u8 {
-        if HEAP.depot().os.mapped() == 0 {
-            HEAP.configure(&self.options);
-        }
+        thread::configure(&self.options);
         HEAP.allocate_large(layout.size(), layout.align(), zeroed)
     }
 

@@ -8,6 +8,7 @@
 mod global_alloc;
 mod process;
 mod thread;
+mod worker;
 
 use crate::heap::{Heap, Stats};
 use crate::sys::platform::SystemPages;
@@ -27,6 +28,14 @@ pub fn stats() -> Stats {
 /// that is about to be idle, such as a runtime's "thread parks" callback. The cache fills again when it is used.
 pub fn flush_thread() {
     thread::flush();
+}
+
+/// Gives back to the kernel every page that is neither live nor in a thread's cache, at once; from any thread. This
+/// thread's cache is emptied first.
+pub fn purge_all() {
+    thread::flush();
+    HEAP.release_free();
+    worker::attend();
 }
 
 /// Verifies the allocator's invariants, which hold while no thread is inside it. For tests.

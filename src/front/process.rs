@@ -2,7 +2,7 @@
 //!
 //! See `sys::linux::end` for the order of things.
 
-use super::{HEAP, thread};
+use super::{HEAP, thread, worker};
 use crate::options::AtExit;
 use crate::sys::platform::{ProcessEnd, arrange_release, decimal, flush_stdio, line, other_threads};
 
@@ -24,6 +24,7 @@ impl ProcessEnd for Process {
             return;
         }
         thread::disarm();
+        worker::end();
         let settings = &HEAP.depot().settings;
         let report = settings.report_exit();
         match settings.at_exit() {

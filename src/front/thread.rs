@@ -7,7 +7,7 @@
 //!               is gone. The end comes through a pthread key, after other thread-local destructors.
 //! ```
 
-use super::HEAP;
+use super::{HEAP, worker};
 use crate::options::Options;
 use crate::owner::OwnerIndex;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
@@ -49,7 +49,9 @@ pub(super) fn tops<R>(use_tops: impl FnOnce(&Tops) -> R) -> R {
 #[cold]
 #[inline(never)]
 pub(super) fn allocate_slow(options: &Options, class: ClassIndex) -> *mut u8 {
-    HEAP.allocate_small(cached(options).as_ref(), class)
+    let block = HEAP.allocate_small(cached(options).as_ref(), class);
+    worker::attend();
+    block
 }
 
 /// free when the fast path found no room.
@@ -57,6 +59,7 @@ pub(super) fn allocate_slow(options: &Options, class: ClassIndex) -> *mut u8 {
 #[inline(never)]
 pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
     HEAP.free_small(cached(options).as_ref(), class, block);
+    worker::attend();
 }
 
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
@@ -68,11 +71,19 @@ fn cached(options: &Options) -> Option<Cached<'static, SystemPages>> {
     })
 }
 
+/// Takes over the options of whoever comes first.
+pub(super) fn configure(options: &Options) {
+    if HEAP.depot().os.mapped() == 0 {
+        HEAP.configure(options);
+    }
+}
+
 #[cold]
 fn register(thread: &Thread, options: &Options) -> Option<Cached<'static, SystemPages>> {
-    HEAP.configure(options);
+    configure(options);
     // Making the key may allocate in the C library, if that uses this heap.
     thread.state.set(State::Registering);
+    worker::prepare_forks();
     let cached = if THREAD_END.arrange::<Thread>() { HEAP.register() } else { None };
     match &cached {
         Some(cached) => {
@@ -106,8 +117,18 @@ pub(super) fn flush() {
     THREAD.with(|thread| {
         if let State::Registered(me) = thread.state.get() {
             HEAP.flush(&HEAP.cached(me));
+            worker::attend();
         }
     });
+}
+
+/// In the child of a fork, where the calling thread is the only one.
+pub(super) fn note_fork() {
+    let me = THREAD.with(|thread| match thread.state.get() {
+        State::Registered(me) => Some(me),
+        State::Fresh | State::Registering | State::Ended => None,
+    });
+    HEAP.note_fork(me);
 }
 
 /// Does the calling thread have a cache?

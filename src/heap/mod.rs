@@ -16,28 +16,27 @@ mod stats;
 
 pub use stats::Stats;
 
-use crate::config::{ALIGN_MAX, GRANULE_BYTES, RECORDS_MAX};
+use crate::config::{ALIGN_MAX, GRANULE_BYTES};
 use crate::depot::Depot;
-use crate::meta::Range;
+use crate::depot::dirty::Due;
 use crate::options::Options;
-use crate::owner::{OwnerIndex, Owners, take_one};
+use crate::owner::{OwnerIndex, Owners, Reclaim, take_one};
+use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::Pages;
-use crate::thread_cache::{Cached, ThreadCache};
+use crate::thread_cache::{Cached, Caches, Others};
 use crate::units::ClassIndex;
 
 /// An allocator.
 pub struct Heap<P> {
     depot: Depot<P>,
     owners: Owners,
-    caches: Range<ThreadCache>,
+    caches: Caches,
+    ticks: Ticks,
     /// 1 after `release`.
     closed: AtomicU8,
 }
-
-/// Address space for thread caches, in bytes.
-const CACHE_RANGE_BYTES: usize = (RECORDS_MAX * size_of::<ThreadCache>()).next_power_of_two();
 
 impl<P: Pages> Heap<P> {
     /// An empty heap. Nothing is mapped before the first use.
@@ -45,14 +44,15 @@ impl<P: Pages> Heap<P> {
         Self {
             depot: Depot::new(pages),
             owners: Owners::new(),
-            caches: Range::new(CACHE_RANGE_BYTES),
+            caches: Caches::new(),
+            ticks: Ticks::new(),
             closed: AtomicU8::new(0),
         }
     }
 
     /// Takes over `options`.
     pub fn configure(&self, options: &Options) {
-        self.depot.settings.apply(options);
+        self.depot.settings.apply(options, options.soft_limit_bytes(|| self.depot.os.memory_limit()));
     }
 
     /// What the heap shares.
@@ -74,7 +74,7 @@ impl<P: Pages> Heap<P> {
         }
         let me = self.owners.adopt(&self.depot)?;
         while self.caches.len() <= me.get() {
-            if self.caches.grow(&self.depot.os).is_none() {
+            if self.caches.range().grow(&self.depot.os).is_none() {
                 self.owners.orphan(&self.depot, me);
                 return None;
             }
@@ -86,16 +86,31 @@ impl<P: Pages> Heap<P> {
 
     /// The cache of number `me`, for the thread that has it.
     pub fn cached(&self, me: OwnerIndex) -> Cached<'_, P> {
-        // SAFETY: `register` made it.
-        let cache = unsafe { self.caches.get(me.get()) };
         Cached {
-            // SAFETY: committed, type-stable, and atomics only.
-            cache: unsafe { cache.as_ref() },
+            // SAFETY: `register` made it.
+            cache: unsafe { self.caches.get(me.get()) },
             me,
             depot: &self.depot,
             owners: &self.owners,
+            caches: &self.caches,
             own: core::marker::PhantomData,
         }
+    }
+
+    /// What gives memory back.
+    pub fn purge(&self) -> Purge<'_, P> {
+        Purge { others: self.others(), ticks: &self.ticks }
+    }
+
+    /// In the child of a fork, before it does anything else: the threads of all other caches are gone.
+    pub fn note_fork(&self, me: Option<OwnerIndex>) {
+        self.owners.note_gone(me);
+        // Whoever had taken the alarm may be gone as well.
+        self.purge().raise_if_unpurged();
+    }
+
+    fn others(&self) -> Others<'_, P> {
+        Others { depot: &self.depot, owners: &self.owners, caches: &self.caches }
     }
 
     /// Takes the cache from the calling thread; its blocks go home and its slabs to the depot.
@@ -128,7 +143,7 @@ impl<P: Pages> Heap<P> {
                 self.allocate_late(bytes, 1 << bytes.trailing_zeros())
             }
             Some(cached) => cached.allocate(class),
-            None => take_one(&self.depot, class),
+            None => take_one(&self.depot, &self.owners, class, &self.others()),
         }
     }
 
@@ -157,7 +172,9 @@ impl<P: Pages> Heap<P> {
 
     /// Gives back the pages of all free memory; the address space stays.
     pub fn release_free(&self) {
-        self.depot.purge_down_to(0);
+        if !self.is_closed() {
+            self.purge().turn(Due::All, || false);
+        }
     }
 
     /// Gives everything back and closes the heap. Returns the bytes that were mapped and those unmapped.
@@ -171,7 +188,7 @@ impl<P: Pages> Heap<P> {
         // SAFETY: the caller's promise.
         unsafe { self.owners.release(&self.depot) };
         // SAFETY: the caller's promise.
-        unsafe { self.caches.release(&self.depot.os) };
+        unsafe { self.caches.range().release(&self.depot.os) };
         // SAFETY: the caller's promise.
         unsafe { self.depot.release() };
         (before, before - self.depot.os.mapped())
@@ -185,7 +202,14 @@ impl<P: Pages> Heap<P> {
         if self.is_closed() {
             return self.allocate_late(size, align);
         }
-        large::allocate(&self.depot, size, align, zeroed)
+        // Before new memory is used.
+        self.others().from_gone();
+        let block = large::allocate(&self.depot, size, align, zeroed);
+        if block.is_null() {
+            self.others().from_idle();
+            return large::allocate(&self.depot, size, align, zeroed);
+        }
+        block
     }
 
     /// Frees a block that no class serves.

@@ -9,10 +9,12 @@
 
 use super::Heap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
+use crate::depot::Depot;
 use crate::granule_map::{Region, SlabRef};
 use crate::size_class::shape;
 use crate::slab::GranuleUse;
 use crate::sys::Pages;
+use crate::thread_cache::ThreadCache;
 use crate::units::GranuleIndex;
 
 /// What the allocator has done and holds. All sizes in bytes.
@@ -39,6 +41,8 @@ pub struct Stats {
     pub unusable: u64,
     /// Part of `committed`: the allocator's own.
     pub metadata: u64,
+    /// Part of the heap (not of `metadata`) that is resident: pages that the kernel has in memory for it.
+    pub resident: u64,
     /// Slabs with at least one block not free, or not given back yet.
     pub slabs: u64,
     /// Large blocks that the program has.
@@ -51,6 +55,16 @@ pub struct Stats {
     pub dissolves: u64,
     /// Calls of the operating system for memory.
     pub os_calls: u64,
+    /// Those of them that gave pages back (`madvise`).
+    pub purges: u64,
+}
+
+impl Stats {
+    /// Resident memory of the heap in bytes of live blocks: 1.0 is none too much. Infinite where nothing is live.
+    #[must_use]
+    pub fn fragmentation(&self) -> f64 {
+        self.resident as f64 / self.live as f64
+    }
 }
 
 /// What a granule begins.
@@ -60,13 +74,23 @@ enum Begin<'h> {
 }
 
 impl<P: Pages> Heap<P> {
-    /// Figures of this moment, by a walk over the metadata: its time grows with the heap (about a millisecond for
-    /// each GiB of small blocks), and it holds up nobody.
+    /// Figures of this moment, by a walk over the metadata, and the kernel's answer to what is resident: its time grows
+    /// with the heap (some milliseconds for each GiB of small blocks), and it holds up nobody.
     pub fn stats(&self) -> Stats {
+        let mut stats = self.accounts();
+        if !self.is_closed() {
+            stats.resident = self.depot.regions.iter().map(|region| resident(&self.depot, region) as u64).sum();
+        }
+        stats
+    }
+
+    /// All figures but the kernel's.
+    fn accounts(&self) -> Stats {
         let mut stats = Stats {
             mapped: self.depot.os.mapped() as u64,
             dirty: self.depot.dirty_bytes() as u64,
             os_calls: self.depot.os.calls(),
+            purges: self.depot.os.purges(),
             threads: self.owners.in_use() as u64,
             ..Stats::default()
         };
@@ -94,7 +118,7 @@ impl<P: Pages> Heap<P> {
         }
         let heap = chunks * CHUNK_BYTES;
         stats.metadata += stats.committed - heap as u64;
-        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent(), self.caches.extent()] {
+        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent(), self.caches.range().extent()] {
             stats.committed += committed as u64;
             stats.metadata += committed as u64;
         }
@@ -105,11 +129,7 @@ impl<P: Pages> Heap<P> {
     }
 
     fn count_caches(&self, stats: &mut Stats) {
-        for number in 0..self.caches.len() {
-            // SAFETY: below the length.
-            let cache = unsafe { self.caches.get(number) };
-            // SAFETY: committed, type-stable, and atomics only.
-            let counts = unsafe { cache.as_ref() }.counts();
+        for counts in self.caches.iter().map(ThreadCache::counts) {
             stats.cached += counts.cached_bytes as u64;
             stats.refills += counts.refills;
             stats.dissolves += counts.dissolves;
@@ -131,7 +151,7 @@ impl<P: Pages> Heap<P> {
                 }
             });
         }
-        let stats = self.stats();
+        let stats = self.accounts();
         let parts = stats.live + stats.cached + stats.free + stats.unusable + stats.metadata;
         assert_eq!(stats.committed, parts, "{stats:?}");
     }
@@ -152,6 +172,16 @@ impl<P: Pages> Heap<P> {
             }
         }
     }
+}
+
+/// Bytes of a region's heap that are in memory.
+fn resident<P: Pages>(depot: &Depot<P>, region: &Region) -> usize {
+    let resident_of = |chunk| {
+        let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES));
+        // SAFETY: the chunk is committed.
+        unsafe { depot.os.resident(start, CHUNK_BYTES) }
+    };
+    region.committed_chunks().map(resident_of).sum()
 }
 
 fn check_slab(slab: &SlabRef<'_>) {
@@ -236,7 +266,7 @@ mod tests {
             scope(|scope| {
                 let workers = [scope.spawn(|| work(&heap)), scope.spawn(|| work(&heap))];
                 while !workers.iter().all(|worker| worker.is_finished()) {
-                    let stats = heap.stats();
+                    let stats = heap.accounts();
                     let parts = [stats.live, stats.cached, stats.free, stats.dirty, stats.unusable, stats.metadata];
                     assert!(parts.into_iter().all(|part| part <= BYTES_MAX), "{stats:?}");
                 }

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::depot::Depot;
+use crate::depot::alarm::Call;
 use crate::depot::magazines::Slot;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::SlabRef;
@@ -57,18 +58,34 @@ impl Owners {
                     invalid_free(neighbour);
                 }
             }
-            match slab.word(word).release(mask) {
-                Released::First { now } => {
-                    if slab.descriptor().enter_queue() {
-                        self.queue(depot, me, slab.id());
-                    }
-                    self.retire_if_free(depot, me, &slab, word, now);
+            self.release_blocks(depot, me, &slab, word, mask);
+            if slab.note_unpurged() {
+                depot.raise(Call::Raised);
+            }
+        }
+    }
+
+    /// Releases the blocks `mask` of word `word`, which are the caller's, and sees to the slab.
+    #[inline]
+    pub fn release_blocks<P: Pages>(
+        &self,
+        depot: &Depot<P>,
+        me: Option<OwnerIndex>,
+        slab: &SlabRef<'_>,
+        word: usize,
+        mask: u64,
+    ) {
+        match slab.word(word).release(mask) {
+            Released::First { now } => {
+                if slab.descriptor().enter_queue() {
+                    self.queue(depot, me, slab.id());
                 }
-                Released::More { now } => self.retire_if_free(depot, me, &slab, word, now),
-                Released::DoubleFree { blocks } => {
-                    let first = word_start + blocks.trailing_zeros() as usize * bytes;
-                    double_free(slab.base().as_ptr().with_addr(first));
-                }
+                self.retire_if_free(depot, me, slab, word, now);
+            }
+            Released::More { now } => self.retire_if_free(depot, me, slab, word, now),
+            Released::DoubleFree { blocks } => {
+                let offset = (word * 64 + blocks.trailing_zeros() as usize) * slab.shape().bytes as usize;
+                double_free(slab.base().as_ptr().wrapping_add(offset));
             }
         }
     }

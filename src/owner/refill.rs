@@ -9,6 +9,8 @@
 //!                   led there and the entering, the slab may have been retired and its granule become another slab.
 //!                   What it holds then is that slab, rightly.
 //! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot
+//! # Fork        the thread of an owner may vanish at any instruction; what it leaves is an owner all the same: the
+//!               slab in its hand is lost, `current` and `list` are whole
 //! # Not here    giving blocks back (see `dissolve`)
 //! ```
 
@@ -18,7 +20,7 @@ use crate::depot::magazines::Slot;
 use crate::granule_map::SlabRef;
 use crate::meta::Range;
 use crate::owner::notify::{Closed, NotifyStack};
-use crate::owner::orphans::Orphans;
+use crate::owner::number_set::NumberSet;
 use crate::size_class::{self, CLASS_COUNT};
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
 use crate::sys::Pages;
@@ -80,6 +82,15 @@ impl Owner {
         self.list_len[class].store(self.list_len(slab.class) + 1, Ordering::Relaxed);
     }
 
+    /// Empties the list: whatever was under way when a thread vanished in a fork, what hangs on it is a list.
+    fn list_take(&self, class: ClassIndex) -> Option<SlabId> {
+        // ordering: Relaxed, I1.
+        let first = SlabId::from_raw(self.list[class.get()].load(Ordering::Relaxed));
+        self.list[class.get()].store(0, Ordering::Relaxed);
+        self.list_len[class.get()].store(0, Ordering::Relaxed);
+        first
+    }
+
     fn list_pop<'h, P: Pages>(&self, depot: &'h Depot<P>, class: ClassIndex) -> Option<SlabRef<'h>> {
         // ordering: Relaxed, I1.
         let slab = depot.regions.slab(SlabId::from_raw(self.list[class.get()].load(Ordering::Relaxed))?)?;
@@ -93,7 +104,12 @@ impl Owner {
 #[derive(Debug)]
 pub struct Owners {
     range: Range<Owner>,
-    orphans: Orphans,
+    /// Owners whose threads have ended.
+    orphans: NumberSet,
+    /// In the child of a fork: owners whose threads it does not have, and that nobody has adopted yet.
+    gone: NumberSet,
+    /// 1 while `gone` may have members.
+    any_gone: AtomicU8,
 }
 
 /// Address space for owners, in bytes.
@@ -102,12 +118,17 @@ const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<Owner>()).next_power_of_two(
 impl Owners {
     /// None yet.
     pub const fn new() -> Self {
-        Self { range: Range::new(RANGE_BYTES), orphans: Orphans::new() }
+        Self {
+            range: Range::new(RANGE_BYTES),
+            orphans: NumberSet::new(),
+            gone: NumberSet::new(),
+            any_gone: AtomicU8::new(0),
+        }
     }
 
     /// An owner for the calling thread: an orphan if there is one.
     pub fn adopt<P: Pages>(&self, depot: &Depot<P>) -> Option<OwnerIndex> {
-        if let Some(number) = self.orphans.adopt(self.made()) {
+        if let Some(number) = self.orphans.take(self.made()) {
             let index = OwnerIndex(number as u32);
             self.owner(index).notified.open();
             return Some(index);
@@ -124,7 +145,7 @@ impl Owners {
     pub fn orphan<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) {
         give_chain(depot, self.owner(me).notified.close());
         self.give_all(depot, me);
-        self.orphans.orphan(me.get());
+        self.orphans.put(me.get());
     }
 
     /// Gives all slabs of an owner whose thread goes on to the depot.
@@ -132,14 +153,39 @@ impl Owners {
         let owner = self.owner(me);
         give_chain(depot, owner.notified.take_all());
         for class in size_class::all() {
-            while let Some(slab) = owner.list_pop(depot, class) {
-                depot.give_slab(slab);
-            }
+            give_chain(depot, owner.list_take(class));
             if let Some(slab) = owner.current(class).and_then(|id| depot.regions.slab(id)) {
                 owner.set_current(class, None);
                 depot.give_slab(slab);
             }
         }
+    }
+
+    /// In the child of a fork, which has only the calling thread: notes that the threads of all other owners are gone.
+    /// Writes no more than a few words: most children start another program at once.
+    pub fn note_gone(&self, me: Option<OwnerIndex>) {
+        for number in 0..self.made().min(RECORDS_MAX) {
+            let is_mine = me.is_some_and(|me| me.get() == number);
+            if !is_mine && !self.orphans.has(number) && !self.gone.has(number) {
+                self.gone.put(number);
+                // ordering: Relaxed; the caller is alone.
+                self.any_gone.store(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes an owner whose thread is gone, for the caller to empty its cache and to `orphan` it.
+    pub fn take_gone(&self) -> Option<OwnerIndex> {
+        // ordering: Relaxed; set before there was a second thread.
+        if self.any_gone.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let taken = self.gone.take(self.made()).map(|number| OwnerIndex(number as u32));
+        if taken.is_none() {
+            // ordering: Relaxed, a hint: members are only put in where there is no second thread.
+            self.any_gone.store(0, Ordering::Relaxed);
+        }
+        taken
     }
 
     /// Gives the slabs that others have put on notify stacks to the depot: their owners may be idle, or, in the child
@@ -164,7 +210,7 @@ impl Owners {
 
     /// Owners that a thread has, at some moment.
     pub fn in_use(&self) -> usize {
-        self.made().min(RECORDS_MAX).saturating_sub(self.orphans.count())
+        self.made().min(RECORDS_MAX).saturating_sub(self.orphans.count() + self.gone.count())
     }
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
@@ -182,6 +228,8 @@ impl Owners {
     /// Moves blocks of `class` to `slots`: whole words while fewer than `want` are there, at most `room`. Returns
     /// their number; 0 is out of memory. A pop from the end of the slots sees each word in address order.
     ///
+    /// `reclaim` is asked before new memory is used, and again where there is none.
+    ///
     /// # Safety
     /// `slots` is valid for `room` writes.
     pub unsafe fn refill<P: Pages>(
@@ -192,12 +240,13 @@ impl Owners {
         slots: *mut Slot,
         room: usize,
         want: usize,
+        reclaim: &impl Reclaim,
     ) -> usize {
         let owner = self.owner(me);
         let mut taken = 0;
         loop {
             let current = owner.current(class).and_then(|id| depot.regions.slab(id));
-            let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0)) else {
+            let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0, reclaim)) else {
                 return taken;
             };
             // SAFETY: `taken` <= `room` slots are filled.
@@ -222,6 +271,7 @@ impl Owners {
         me: OwnerIndex,
         class: ClassIndex,
         enough: bool,
+        reclaim: &impl Reclaim,
     ) -> Option<SlabRef<'h>> {
         let owner = self.owner(me);
         let own = owner.list_pop(depot, class).or_else(|| {
@@ -230,13 +280,29 @@ impl Owners {
         });
         let mut slab = own.or_else(|| depot.take_partial(class));
         if slab.is_none() && !enough {
-            self.fetch_notified(depot);
-            slab = depot.take_partial(class).or_else(|| depot.new_slab(class));
+            slab = self.last_slab(depot, class, reclaim);
         }
         let slab = slab?;
         slab.descriptor().set_owner(me.0);
         slab.descriptor().set_cursor(0);
         Some(slab)
+    }
+
+    /// A slab for who has nowhere else to turn: what others withhold, then new memory.
+    pub(super) fn last_slab<'h, P: Pages>(
+        &self,
+        depot: &'h Depot<P>,
+        class: ClassIndex,
+        reclaim: &impl Reclaim,
+    ) -> Option<SlabRef<'h>> {
+        reclaim.from_gone();
+        self.fetch_notified(depot);
+        if let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) {
+            return Some(slab);
+        }
+        reclaim.from_idle();
+        self.fetch_notified(depot);
+        depot.take_partial(class).or_else(|| depot.new_slab(class))
     }
 
     /// Sorts the slabs that others put on the notify stack.
@@ -277,6 +343,7 @@ impl Owners {
     /// Nobody uses any owner, now or later.
     pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
         self.orphans.reset();
+        self.gone.reset();
         // SAFETY: the caller's promise.
         unsafe { self.range.release(&depot.os) };
     }
@@ -317,6 +384,7 @@ unsafe fn claim_into(slab: &SlabRef<'_>, slots: *mut Slot, room: usize, want: us
         // SAFETY: the claim was bounded by the room.
         let free_slots = unsafe { slots.add(taken) };
         taken += bits.count_ones() as usize;
+        slab.note_used(word, bits);
         // SAFETY: a slot for each bit, and each bit that was set is a block of the slab.
         unsafe { write_blocks(free_slots, first, bytes, bits) };
     }
@@ -349,11 +417,24 @@ unsafe fn write_blocks(slots: *mut Slot, first: *mut u8, bytes: usize, mut bits:
     }
 }
 
+/// Where there may be blocks in caches that nobody is going to use soon. The caches lie above this module.
+pub trait Reclaim {
+    /// Brings home what threads had that this process, the child of a fork, does not have.
+    fn from_gone(&self);
+    /// Brings home what can be had from the caches of other threads.
+    fn from_idle(&self);
+}
+
 /// Takes one block of `class` without an owner: for threads that have none, before or after their time.
-pub(crate) fn take_one<P: Pages>(depot: &Depot<P>, class: ClassIndex) -> *mut u8 {
+pub(crate) fn take_one<P: Pages>(
+    depot: &Depot<P>,
+    owners: &Owners,
+    class: ClassIndex,
+    reclaim: &impl Reclaim,
+) -> *mut u8 {
     let mut block: Slot = core::ptr::null_mut();
     loop {
-        let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) else {
+        let Some(slab) = depot.take_partial(class).or_else(|| owners.last_slab(depot, class, reclaim)) else {
             return core::ptr::null_mut();
         };
         slab.descriptor().set_cursor(0);

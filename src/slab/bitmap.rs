@@ -50,9 +50,9 @@ impl FreeWord {
     /// Makes the word's first contents. Only for the exclusive holder of the whole slab.
     #[inline]
     pub fn fill(&self, free: u64) {
-        // ordering: Relaxed. Nobody else knows the slab yet; it is published by the slab's first queueing or by
-        // handing out a block.
-        self.0.store(free, Ordering::Relaxed);
+        // ordering: Release [RELEASE-BLOCK] the slab's class, to a purge that comes upon the slab unasked; everyone else
+        // learns of the slab by a queue or a block.
+        self.0.store(free, Ordering::Release);
     }
 
     /// Takes up to `most` of the lowest free blocks. 0 is none.
@@ -89,6 +89,13 @@ impl FreeWord {
         }
         // ordering: Acquire [RELEASE-BLOCK] pairs with Release in `release`.
         self.0.swap(0, Ordering::Acquire)
+    }
+
+    /// Takes those of the blocks of `mask` that are free. For a purge, which wants certain blocks.
+    #[must_use]
+    pub fn claim_these(&self, mask: u64) -> u64 {
+        // ordering: Acquire [RELEASE-BLOCK] pairs with Release in `release`, and in `fill`.
+        self.0.fetch_and(!mask, Ordering::Acquire) & mask
     }
 
     /// Gives back the blocks of `mask`, which the caller owns (I2) unless the program frees twice.

@@ -3,13 +3,13 @@
 //! ```text
 //! # Role        the slab descriptor (`Slab`) and where its bitmap lies (`ChunkMeta`)
 //! # Accounting  in use + in magazines + free bits == `SizeClass::blocks`
-//! # Invariants  I1: while `queued` is set, exactly one place has the slab: an owner (current, list or notify
+//! # Invariants  I1: unless `loose` is set, exactly one place has the slab: an owner (current, list or notify
 //!                   stack), the depot's partial set, or the thread that has just taken it from one of these.
 //!                   That place is the slab's holder.
-//!               I2: a slab that is not queued has no free block, or the thread that released the first block of
+//!               I2: a slab that is loose has no free block, or the thread that released the first block of
 //!                   some word is on its way to queue it.
 //!               I3: `class`, `granules`, `back` change only while every block is claimed by one thread.
-//! # Ordering    QUEUE-SLAB: the swaps of `queued` (AcqRel) are totally ordered. `leave_queue` looks for bits after
+//! # Ordering    QUEUE-SLAB: the swaps of `loose` (AcqRel) are totally ordered. `leave_queue` looks for bits after
 //!               its swap; `enter_queue` comes after the release of a bit. Whichever swap is second sees the
 //!               other side's work, so a free block is never forgotten.
 //!               LAST-WORD: `after_full_word` orders the looks of two threads that fill a slab's last two words.
@@ -19,6 +19,8 @@
 //! ```
 
 pub mod bitmap;
+pub mod marks;
+pub mod page_purge;
 
 use crate::config::CHUNK_GRANULES;
 use crate::size_class::ROW_BLOCKS;
@@ -26,9 +28,11 @@ use crate::sync::planted::bug;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::units::{ClassIndex, SlabId};
 use bitmap::FreeWord;
+use marks::PageMarks;
 
 /// Descriptor of a slab, or of a large block: one for each granule, used by the span that starts there.
-/// Zeroed memory is a valid descriptor of nothing. A line of its own, so that two threads' slabs do not share one.
+/// Zeroed memory is a valid descriptor of nothing, and of a granule that is in no slab any more: the metadata of a
+/// free chunk can be purged. A line of its own, so that two threads' slabs do not share one.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slab {
@@ -40,14 +44,16 @@ pub struct Slab {
     granules: AtomicU32,
     /// Word where the holder's next claim starts; only the holder uses it.
     cursor: AtomicU16,
-    /// 1 while some place holds the slab (I1).
-    queued: AtomicU8,
+    /// 1 while no place holds the slab (I1). 0 in free granules: a slab is held when it is made and when it is retired.
+    loose: AtomicU8,
     /// Granules from the start of the span to this granule (a slab has at most 8).
     back: AtomicU8,
     /// 1 if the span is a large block whose pages came from elsewhere.
     moved: AtomicU8,
     /// Only its swaps matter: see `after_full_word`.
     turn: AtomicU8,
+    /// What a purge remembers of this granule's pages.
+    pub marks: PageMarks,
 }
 
 impl Default for Slab {
@@ -64,10 +70,11 @@ impl Slab {
             link: AtomicU32::new(0),
             granules: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
-            queued: AtomicU8::new(0),
+            loose: AtomicU8::new(0),
             back: AtomicU8::new(0),
             moved: AtomicU8::new(0),
             turn: AtomicU8::new(0),
+            marks: PageMarks::new(),
         }
     }
 
@@ -80,17 +87,14 @@ impl Slab {
         self.cursor.store(0, Ordering::Relaxed);
         self.back.store(0, Ordering::Relaxed);
         self.moved.store(0, Ordering::Relaxed);
-        // A slab that was here before was held when it was retired, so the flag is set, and a late `enter_queue` may
-        // be swapping it just now: it is written in new descriptors only.
-        if self.queued.load(Ordering::Relaxed) == 0 {
-            self.queued.store(1, Ordering::Relaxed);
-        }
+        // `loose` is 0 already, and a late `enter_queue` may be swapping it just now.
     }
 
-    /// Marks this granule as lying `granules` behind the start of its slab.
-    pub fn begin_inside(&self, granules: usize) {
+    /// Marks this granule as lying `granules` behind the start of its slab; `clean` pages of it were never written.
+    pub fn begin_inside(&self, granules: usize, clean: u16) {
         // ordering: Relaxed, as in `begin`.
         self.back.store(granules as u8, Ordering::Relaxed);
+        self.marks.begin(clean);
     }
 
     /// Granules from the start of the slab to this granule.
@@ -174,13 +178,13 @@ impl Slab {
     pub fn enter_queue(&self) -> bool {
         if bug("enter by load") {
             // ordering: none that would help.
-            let was = self.queued.load(Ordering::Acquire);
-            self.queued.store(1, Ordering::Release);
-            return was == 0;
+            let was = self.loose.load(Ordering::Acquire);
+            self.loose.store(0, Ordering::Release);
+            return was == 1;
         }
         let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] after the caller's release of a bit; before `leave_queue`'s look at it.
-        self.queued.swap(1, order) == 0
+        self.loose.swap(0, order) == 1
     }
 
     /// The holder found no more free block and lets go. `has_free` looks at the bitmap. `true`: a block came back
@@ -190,7 +194,7 @@ impl Slab {
     pub fn leave_queue(&self, has_free: impl Fn() -> bool) -> bool {
         let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] the swap comes before the look; pairs with `enter_queue`.
-        self.queued.swap(0, order);
+        self.loose.swap(1, order);
         if bug("leave without a look") {
             return false;
         }
@@ -211,7 +215,7 @@ impl Slab {
     /// Is the slab in some queue? For `check()` at rest.
     pub fn is_queued(&self) -> bool {
         // ordering: Relaxed, for a caller that knows that nothing moves.
-        self.queued.load(Ordering::Relaxed) != 0
+        self.loose.load(Ordering::Relaxed) == 0
     }
 }
 

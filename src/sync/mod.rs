@@ -6,9 +6,9 @@
 //! ```
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicPtr, Ordering};
+pub use loom::sync::atomic::{AtomicPtr, Ordering, fence};
 #[cfg(loom)]
 pub use model::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 

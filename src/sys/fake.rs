@@ -1,7 +1,7 @@
 //! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
 
 use super::platform::SystemPages;
-use super::{Pages, Relocated};
+use super::{HugeAdvice, Pages, Relocated};
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 use std::sync::Mutex;
@@ -24,6 +24,10 @@ pub(crate) struct FakePages {
     refused: AtomicU8,
     /// Bytes of the largest reservation that is not refused.
     largest: AtomicUsize,
+    /// Milliseconds that the clock shows.
+    now_ms: AtomicU64,
+    /// Bytes of an OS page, a multiple of the real one.
+    page_bytes: AtomicUsize,
     reserved: Mutex<Vec<(usize, usize)>>,
 }
 
@@ -35,6 +39,8 @@ impl FakePages {
             last: AtomicU64::new(0),
             refused: AtomicU8::new(0),
             largest: AtomicUsize::new(usize::MAX),
+            now_ms: AtomicU64::new(1),
+            page_bytes: AtomicUsize::new(4 << 10),
             reserved: Mutex::new(Vec::new()),
         }
     }
@@ -55,6 +61,16 @@ impl FakePages {
     /// Refuses reservations of more than `bytes`, as a memory limit does.
     pub(crate) fn limit_reservations(&self, bytes: usize) {
         self.largest.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Lets the clock go on.
+    pub(crate) fn pass_ms(&self, milliseconds: u64) {
+        self.now_ms.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Makes OS pages larger.
+    pub(crate) fn set_page_bytes(&self, bytes: usize) {
+        self.page_bytes.store(bytes, Ordering::SeqCst);
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -103,6 +119,8 @@ unsafe impl Pages for FakePages {
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let page = self.page_bytes();
+        assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "purge of parts of pages");
         assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
         // SAFETY: the same promise.
         self.grants() && unsafe { SystemPages.purge(start, bytes) }
@@ -126,6 +144,29 @@ unsafe impl Pages for FakePages {
         }
         // SAFETY: the same promise.
         unsafe { SystemPages.renew(start, bytes) }
+    }
+
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
+        assert!(self.is_reserved(start, bytes), "advice outside of a reservation");
+        // SAFETY: the same promise.
+        unsafe { SystemPages.advise(start, bytes, advice) };
+    }
+
+    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
+        // SAFETY: the same promise.
+        unsafe { SystemPages.resident(start, bytes) }
+    }
+
+    fn page_bytes(&self) -> usize {
+        self.page_bytes.load(Ordering::SeqCst)
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn memory_limit(&self) -> Option<usize> {
+        Some(1 << 30)
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {

@@ -1,7 +1,8 @@
 //! The operating system: what a heap asks of it.
 //!
 //! ```text
-//! # Role        the seam `Pages` (address space), and per platform: threads' ends, the process's end, fatal reports
+//! # Role        the seam `Pages` (address space, clock), and per platform: threads' ends, the process's end, forks, the
+//!               purging thread, fatal reports
 //! # States      of a range of address space:
 //! ```
 //!
@@ -40,7 +41,16 @@ pub enum Relocated {
     Lost,
 }
 
-/// Address space and pages. Lengths are multiples of the granule, in bytes.
+/// What to advise the kernel about huge pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugeAdvice {
+    /// Back the range with base pages.
+    Never,
+    /// Back the range with huge pages where possible.
+    Always,
+}
+
+/// Address space, pages, and the clock. Lengths are multiples of the granule, in bytes.
 ///
 /// # Safety
 /// An implementation hands out ranges that nobody else uses, aligned to the OS page at least; committed memory
@@ -78,6 +88,27 @@ pub unsafe trait Pages: Sync {
     /// As for `purge`.
     #[must_use]
     unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Advises the kernel about huge pages. A hint: nothing is said where it is refused.
+    ///
+    /// # Safety
+    /// The range is committed.
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice);
+
+    /// Bytes of a committed range that are in memory now; all of it where the kernel does not tell.
+    ///
+    /// # Safety
+    /// The range is committed.
+    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize;
+
+    /// Bytes of an OS page: a power of two, at most a granule.
+    fn page_bytes(&self) -> usize;
+
+    /// Milliseconds of a clock that only goes forward.
+    fn now_ms(&self) -> u64;
+
+    /// Bytes of memory that the group of processes to which this one belongs may use, where that is limited.
+    fn memory_limit(&self) -> Option<usize>;
 
     /// Gives a whole reservation back.
     ///

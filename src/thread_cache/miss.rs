@@ -6,7 +6,7 @@
 //!               So blocks leave in the order in which they came, and the newest, which are warm, stay.
 //! ```
 
-use super::{Cached, Ordering, dummy_top};
+use super::{Cached, Ordering, Others, dummy_top};
 use crate::config::MAGAZINE_SLOTS;
 use crate::depot::magazines::{Magazine, Slot};
 use crate::size_class::{self, shape};
@@ -17,12 +17,39 @@ use crate::units::ClassIndex;
 impl<P: Pages> Cached<'_, P> {
     /// malloc after `pop` found nothing: a block of `class`, or null at the end of memory.
     pub fn allocate(&self, class: ClassIndex) -> *mut u8 {
+        self.begin(class);
+        let block = self.allocate_inside(class);
+        self.cache.leave();
+        block
+    }
+
+    /// free after `push` found no room. `block` is the caller's.
+    pub fn free(&self, class: ClassIndex, block: *mut u8) {
+        self.begin(class);
+        self.free_inside(class, block);
+        self.cache.leave();
+    }
+
+    /// What every miss begins with.
+    fn begin(&self, class: ClassIndex) {
+        // ordering: Relaxed, a count that only this thread writes.
+        let calls = self.cache.slow_calls.load(Ordering::Relaxed).wrapping_add(1);
+        self.cache.slow_calls.store(calls, Ordering::Relaxed);
+        let turn = self.depot.turn();
+        if turn != self.cache.turn() {
+            self.cache.set_turn(turn);
+            self.shrink_unused();
+        }
+        self.cache.enter(Some(class));
+    }
+
+    fn allocate_inside(&self, class: ClassIndex) -> *mut u8 {
         let state = &self.cache.classes[class.get()];
         state.count_miss();
         match self.cache.loaded(class) {
             None => {
                 if !self.load_first(class) {
-                    return crate::owner::take_one(self.depot, class);
+                    return crate::owner::take_one(self.depot, self.owners, class, &self.others());
                 }
             }
             Some(empty) => {
@@ -40,8 +67,7 @@ impl<P: Pages> Cached<'_, P> {
         self.cache.tops.pop(class)
     }
 
-    /// free after `push` found no room. `block` is the caller's.
-    pub fn free(&self, class: ClassIndex, block: *mut u8) {
+    fn free_inside(&self, class: ClassIndex, block: *mut u8) {
         let state = &self.cache.classes[class.get()];
         state.count_miss();
         match self.cache.loaded(class) {
@@ -70,8 +96,9 @@ impl<P: Pages> Cached<'_, P> {
         let capacity = self.cache.classes[class.get()].capacity();
         let top = self.cache.tops.top(class);
         count(&self.cache.refills);
+        let (want, others) = (capacity.div_ceil(2), self.others());
         // SAFETY: the magazine is empty, so `capacity` slots lie behind `top`.
-        let taken = unsafe { self.owners.refill(self.depot, self.me, class, top, capacity, capacity.div_ceil(2)) };
+        let taken = unsafe { self.owners.refill(self.depot, self.me, class, top, capacity, want, &others) };
         // SAFETY: at most `capacity`.
         self.cache.tops.set_top(class, unsafe { top.add(taken) });
     }
@@ -108,6 +135,7 @@ impl<P: Pages> Cached<'_, P> {
     /// Gives all blocks back to their slabs and all magazines to the pool.
     pub fn drain(&self) {
         for class in size_class::all() {
+            self.cache.enter(Some(class));
             let state = &self.cache.classes[class.get()];
             while let Some(magazine) = state.stash_shift() {
                 let capacity = usize::from(shape(class).magazine_blocks);
@@ -126,6 +154,8 @@ impl<P: Pages> Cached<'_, P> {
         self.cache.set_reserve(core::ptr::null_mut());
         self.give_magazine(reserve);
         self.cache.set_granted(0);
+        self.cache.set_granted_loaded(0);
+        self.cache.leave();
     }
 
     /// Loads `magazine`, empty, with room for `capacity` blocks.
@@ -175,6 +205,11 @@ impl<P: Pages> Cached<'_, P> {
         }
     }
 
+    /// What may be had from other threads.
+    fn others(&self) -> Others<'_, P> {
+        Others { depot: self.depot, owners: self.owners, caches: self.caches }
+    }
+
     fn give_magazine(&self, magazine: *mut Magazine) {
         if let Some(magazine) = core::ptr::NonNull::new(magazine) {
             // SAFETY: it came from the pool, and this thread has let go of it.
@@ -184,7 +219,7 @@ impl<P: Pages> Cached<'_, P> {
 }
 
 /// Slot `index` of a magazine, or its end.
-fn slot_at(magazine: *mut Magazine, index: usize) -> *mut Slot {
+pub(super) fn slot_at(magazine: *mut Magazine, index: usize) -> *mut Slot {
     Magazine::slots(magazine).wrapping_add(index)
 }
 

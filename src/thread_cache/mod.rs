@@ -2,25 +2,32 @@
 //!
 //! ```text
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
-//!               or full (`miss`)
+//!               or full (`miss`); how much is kept (`sizing`); what others may do with a cache (`others`)
 //! # Accounting  blocks cached of a class = blocks in the loaded magazine + stashed magazines * `magazine_blocks`;
 //!               bytes granted to all classes together stay within `Options::cache_bytes_max` (see `sizing`)
-//! # Invariants  I1: only the thread that has the cache's number writes it; others read it for statistics, so all
-//!                   of it is Relaxed atomics, which cost what plain memory costs.
+//! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
+//!                   statistics, so all of it is Relaxed atomics, which cost what plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
 //!                   into the dummy magazine, which looks empty to malloc and full to free.
+//!               I3: anyone may take a magazine out of the stash; whoever's swap got it has it and its blocks.
+//!               I4: while `busy` names a class, that class may be in a state that no other thread could take over, as
+//!                   after a fork; all other classes are whole.
+//! # Ordering    STASH: `stash_push` (Release) -> a swap that takes it out (Acquire): the slots.
 //! # Not here    where blocks come from and go to (see `owner`)
 //! ```
 
 mod miss;
+mod others;
 mod sizing;
+
+pub use others::{Caches, Others};
 
 use crate::config::{MAGAZINE_SLOTS, STASH_MAX};
 use crate::depot::Depot;
 use crate::depot::magazines::{MAGAZINE_BYTES, Magazine, Slot};
 use crate::owner::{OwnerIndex, Owners};
 use crate::size_class::{self, CLASS_COUNT, shape};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::units::ClassIndex;
 
 /// A magazine that looks empty to malloc and full to free: of every class before its first use, and of every
@@ -123,8 +130,16 @@ pub struct ThreadCache {
     /// First, so that the fast path needs no offset.
     tops: Tops,
     classes: [ClassCache; CLASS_COUNT],
-    /// Bytes of blocks that the magazines of all classes may hold.
+    /// Bytes of blocks that the magazines of all classes may hold, and of these the loaded ones.
     granted: AtomicUsize,
+    granted_loaded: AtomicUsize,
+    /// Calls of the slow path, and how many of them a purge has seen: where there were no others, the thread is idle.
+    slow_calls: AtomicU32,
+    slow_calls_seen: AtomicU32,
+    /// The turn of purging in which capacity was last taken from classes that are not used.
+    turn: AtomicU32,
+    /// Class number + 1 while the slow path works on a class, `ALL_CLASSES` while it may work on any, else 0 (I4).
+    busy: AtomicU8,
     /// Class where the search for capacity to take away goes on.
     hand: AtomicU8,
     /// An empty magazine in reserve, or null.
@@ -133,15 +148,18 @@ pub struct ThreadCache {
     dissolves: AtomicU64,
 }
 
+/// Value of `busy`.
+const ALL_CLASSES: u8 = u8::MAX;
+
 /// What the slow path knows of a class.
 #[derive(Debug)]
 #[repr(C)]
 struct ClassCache {
-    /// Full magazines, oldest first.
+    /// Full magazines, oldest first; null where another thread took one (I3).
     stash: [AtomicPtr<Magazine>; STASH_MAX],
     /// First slot of the loaded magazine: its capacity is what lies behind.
     start: AtomicU8,
-    /// Magazines in the stash.
+    /// Places of the stash in use, also those that another thread emptied.
     stash_len: AtomicU8,
     /// Magazines that the stash may have.
     stash_limit: AtomicU8,
@@ -179,30 +197,58 @@ impl ClassCache {
         MAGAZINE_SLOTS - usize::from(self.start())
     }
 
+    /// Puts a full magazine in; the caller knows that there is room.
     fn stash_push(&self, magazine: *mut Magazine) {
-        // ordering: Relaxed, I1.
-        self.stash[usize::from(self.stash_len())].store(magazine, Ordering::Relaxed);
-        self.set_stash_len(self.stash_len() + 1);
+        let len = self.stash_len();
+        // ordering: Release [STASH] the slots; pairs with Acquire in `stash_take`.
+        self.stash[usize::from(len)].store(magazine, Ordering::Release);
+        self.set_stash_len(len + 1);
     }
 
+    /// Takes out what is at that place, if anything: anyone may (I3).
+    fn stash_take(&self, place: usize) -> Option<*mut Magazine> {
+        // ordering: Acquire [STASH] pairs with Release in `stash_push` and `stash_shift`.
+        let taken = self.stash[place].swap(core::ptr::null_mut(), Ordering::Acquire);
+        (!taken.is_null()).then_some(taken)
+    }
+
+    /// Takes the newest magazine out.
     fn stash_pop(&self) -> Option<*mut Magazine> {
-        let len = self.stash_len().checked_sub(1)?;
-        self.set_stash_len(len);
-        // ordering: Relaxed, I1.
-        Some(self.stash[usize::from(len)].load(Ordering::Relaxed))
+        loop {
+            let len = self.stash_len().checked_sub(1)?;
+            self.set_stash_len(len);
+            if let Some(magazine) = self.stash_take(len.into()) {
+                return Some(magazine);
+            }
+        }
     }
 
     /// Takes the oldest magazine out.
     fn stash_shift(&self) -> Option<*mut Magazine> {
-        let len = usize::from(self.stash_len().checked_sub(1)?);
-        // ordering: Relaxed, I1.
-        let oldest = self.stash[0].load(Ordering::Relaxed);
-        for index in 0..len {
-            let next = self.stash[index + 1].load(Ordering::Relaxed);
-            self.stash[index].store(next, Ordering::Relaxed);
+        loop {
+            let len = usize::from(self.stash_len().checked_sub(1)?);
+            let oldest = self.stash_take(0);
+            for place in 0..len {
+                let next = self.stash_take(place + 1).unwrap_or(core::ptr::null_mut());
+                // ordering: Release [STASH] hands on what was acquired.
+                self.stash[place].store(next, Ordering::Release);
+            }
+            self.set_stash_len(len as u8);
+            if oldest.is_some() {
+                return oldest;
+            }
         }
-        self.set_stash_len(len as u8);
-        Some(oldest)
+    }
+
+    /// Is there nothing at that place of the stash, at some moment?
+    fn stash_is_empty(&self, place: usize) -> bool {
+        // ordering: Relaxed, a hint.
+        self.stash[place].load(Ordering::Relaxed).is_null()
+    }
+
+    /// Magazines in the stash, at some moment.
+    fn stashed(&self) -> usize {
+        (0..STASH_MAX).filter(|&place| !self.stash_is_empty(place)).count()
     }
 }
 
@@ -228,6 +274,8 @@ pub struct Cached<'h, P> {
     pub depot: &'h Depot<P>,
     /// Where blocks come from.
     pub owners: &'h Owners,
+    /// All caches.
+    pub caches: &'h Caches,
     /// A thread's own.
     pub own: core::marker::PhantomData<*mut ()>,
 }
@@ -235,6 +283,8 @@ pub struct Cached<'h, P> {
 impl ThreadCache {
     fields! {
         granted set_granted: granted usize;
+        granted_loaded set_granted_loaded: granted_loaded usize;
+        turn set_turn: turn u32;
         hand set_hand: hand u8;
         reserve set_reserve: reserve *mut Magazine;
     }
@@ -245,13 +295,42 @@ impl ThreadCache {
             self.tops.set_top(class, dummy_top());
             let state = &self.classes[class.get()];
             state.set_start(0);
+            for place in &state.stash {
+                // ordering: Relaxed; the cache is nobody else's yet.
+                place.store(core::ptr::null_mut(), Ordering::Relaxed);
+            }
             state.set_stash_len(0);
             state.set_stash_limit(0);
             state.set_misses(0);
         }
         self.set_granted(0);
+        self.set_granted_loaded(0);
         self.set_hand(0);
         self.set_reserve(core::ptr::null_mut());
+        // ordering: Release [BUSY] the cache is whole again.
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// Says that the slow path works on `class` from now on, or on any class.
+    fn enter(&self, class: Option<ClassIndex>) {
+        let busy = class.map_or(ALL_CLASSES, |class| class.get() as u8 + 1);
+        // ordering: Relaxed, and a Release fence [BUSY]: before all that the slow path writes. Its partner is a fork,
+        // whose child has the memory of one moment.
+        self.busy.store(busy, Ordering::Relaxed);
+        fence(Ordering::Release);
+    }
+
+    /// Says that all classes are whole.
+    fn leave(&self) {
+        // ordering: Release [BUSY] after all that the slow path wrote.
+        self.busy.store(0, Ordering::Release);
+    }
+
+    /// In the child of a fork, for a cache whose thread is gone: may `class` be in no state to be taken over?
+    fn is_in_doubt(&self, class: ClassIndex) -> bool {
+        // ordering: Relaxed; nobody writes it any more.
+        let busy = self.busy.load(Ordering::Relaxed);
+        busy == ALL_CLASSES || usize::from(busy) == class.get() + 1
     }
 
     /// What the fast path uses.
@@ -276,7 +355,7 @@ impl ThreadCache {
 
     /// Blocks cached of `class`, at some moment.
     pub fn blocks(&self, class: ClassIndex) -> usize {
-        let stashed = usize::from(self.classes[class.get()].stash_len()) * usize::from(shape(class).magazine_blocks);
+        let stashed = self.classes[class.get()].stashed() * usize::from(shape(class).magazine_blocks);
         self.loaded_blocks(class) + stashed
     }
 

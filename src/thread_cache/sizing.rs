@@ -1,20 +1,35 @@
 //! How much a thread may cache: slow start, growth where it is missed, and one bound in bytes over all classes.
 //!
 //! ```text
-//! # Accounting  `granted` = sum over classes of (capacity + `stash_limit` * `magazine_blocks`) * block bytes
+//! # Accounting  `granted` = sum over classes of (capacity + `stash_limit` * `magazine_blocks`) * block bytes;
+//!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
+//!               the stash of a thread that idles, but not what is loaded
 //! # Policy      a miss doubles the class's capacity, up to a whole magazine, then allows it a stashed one more. At
 //!               the bound, capacity is taken from classes that did not miss since the search came by last, but
 //!               only at every 16th miss: else classes in use would take from each other all the time.
+//!               Once in a turn of purging, each class that did not miss since the last one loses half.
 //! ```
 
 use super::{Cached, ClassCache};
 use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_MAX};
-use crate::size_class::{CLASS_COUNT, shape};
+use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::sys::Pages;
 use crate::units::ClassIndex;
 
 /// Misses of a class between two searches for capacity to take away.
 const MISSES_PER_SEARCH: u8 = 16;
+
+/// The loaded magazines together hold at most the bound divided by this: 256 KiB by default.
+const LOADED_SHARE: usize = 4;
+/// The bound is divided by this while the heap holds more than the soft limit.
+const PRESSED_SHARE: usize = 8;
+
+/// What capacity is granted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Loaded,
+    Stash,
+}
 
 /// Blocks that the first magazine of a class holds.
 fn first_blocks(class: ClassIndex) -> usize {
@@ -40,7 +55,7 @@ impl<P: Pages> Cached<'_, P> {
     /// Capacity of a class's first magazine. Granted in any case: without it, there is no cache.
     pub(super) fn first_capacity(&self, class: ClassIndex) -> usize {
         let blocks = first_blocks(class);
-        self.cache.set_granted(self.cache.granted() + blocks * shape(class).bytes as usize);
+        self.count_granted(blocks * shape(class).bytes as usize, Place::Loaded);
         blocks
     }
 
@@ -49,7 +64,8 @@ impl<P: Pages> Cached<'_, P> {
         let shape = shape(class);
         let capacity = self.cache.classes[class.get()].capacity();
         let grown = (capacity * 2).min(shape.magazine_blocks.into());
-        if grown > capacity && self.grant((grown - capacity) * shape.bytes as usize, class) { grown } else { capacity }
+        let more = (grown - capacity) * shape.bytes as usize;
+        if more > 0 && self.grant(more, Place::Loaded, class) { grown } else { capacity }
     }
 
     /// Magazines that the stash may have, after the attempt to allow one more to a full one.
@@ -57,32 +73,59 @@ impl<P: Pages> Cached<'_, P> {
         let state = &self.cache.classes[class.get()];
         let limit = state.stash_limit();
         let full = state.stash_len() == limit && usize::from(limit) < STASH_MAX;
-        if full && self.grant(usize::from(shape(class).magazine_blocks) * shape(class).bytes as usize, class) {
+        let more = usize::from(shape(class).magazine_blocks) * shape(class).bytes as usize;
+        if full && self.grant(more, Place::Stash, class) {
             state.set_stash_limit(limit + 1);
         }
         state.stash_limit()
     }
 
     /// Grants `bytes` to `class`, if need be by taking them from other classes.
-    fn grant(&self, bytes: usize, class: ClassIndex) -> bool {
-        let most = self.depot.settings.cache_bytes_max();
-        if self.cache.granted() + bytes > most {
+    fn grant(&self, bytes: usize, place: Place, class: ClassIndex) -> bool {
+        if !self.fits(bytes, place) {
             if !self.cache.classes[class.get()].misses().is_multiple_of(MISSES_PER_SEARCH) {
                 return false;
             }
+            self.cache.enter(None);
             // Twice around: the first round may find only classes that missed.
             for _ in 0..2 * CLASS_COUNT {
                 self.take_from_next(class);
-                if self.cache.granted() + bytes <= most {
+                if self.fits(bytes, place) {
                     break;
                 }
             }
+            self.cache.enter(Some(class));
         }
-        let fits = self.cache.granted() + bytes <= most;
+        let fits = self.fits(bytes, place);
         if fits {
-            self.cache.set_granted(self.cache.granted() + bytes);
+            self.count_granted(bytes, place);
         }
         fits
+    }
+
+    /// Do `bytes` more stay within the bounds?
+    fn fits(&self, bytes: usize, place: Place) -> bool {
+        let share = if self.depot.is_pressed() { PRESSED_SHARE } else { 1 };
+        let most = self.depot.settings.cache_bytes_max() / share;
+        let loaded_fits = place != Place::Loaded || self.cache.granted_loaded() + bytes <= most / LOADED_SHARE;
+        loaded_fits && self.cache.granted() + bytes <= most
+    }
+
+    fn count_granted(&self, bytes: usize, place: Place) {
+        self.cache.set_granted(self.cache.granted() + bytes);
+        if place == Place::Loaded {
+            self.cache.set_granted_loaded(self.cache.granted_loaded() + bytes);
+        }
+    }
+
+    /// Once in a turn of purging: takes capacity from each class that did not miss since the last one.
+    pub(super) fn shrink_unused(&self) {
+        self.cache.enter(None);
+        for class in size_class::all() {
+            if !self.cache.classes[class.get()].take_misses() {
+                self.shrink(class);
+            }
+        }
     }
 
     /// Moves the hand on by one class, and takes capacity from it if it is not `except` and did not miss.
@@ -100,7 +143,7 @@ impl<P: Pages> Cached<'_, P> {
         let Some(magazine) = self.cache.loaded(class) else { return };
         let state = &self.cache.classes[class.get()];
         let whole = usize::from(shape(class).magazine_blocks);
-        let mut freed = usize::from(state.stash_limit()) * whole;
+        let stash = usize::from(state.stash_limit()) * whole;
         while let Some(oldest) = state.stash_shift() {
             self.dissolve(class, oldest, crate::config::MAGAZINE_SLOTS - whole, whole);
             self.put_aside(oldest);
@@ -108,6 +151,7 @@ impl<P: Pages> Cached<'_, P> {
         state.set_stash_limit(0);
         let capacity = state.capacity();
         let smaller = (capacity / 2).max(first_blocks(class));
+        let mut loaded = 0;
         if smaller < capacity {
             let blocks = self.cache.loaded_blocks(class);
             let excess = blocks.saturating_sub(smaller);
@@ -115,8 +159,10 @@ impl<P: Pages> Cached<'_, P> {
                 self.dissolve(class, magazine, state.start().into(), excess);
             }
             self.move_blocks(class, magazine, blocks - excess, smaller);
-            freed += capacity - smaller;
+            loaded = capacity - smaller;
         }
-        self.cache.set_granted(self.cache.granted() - freed * shape(class).bytes as usize);
+        let bytes = shape(class).bytes as usize;
+        self.cache.set_granted(self.cache.granted() - (stash + loaded) * bytes);
+        self.cache.set_granted_loaded(self.cache.granted_loaded() - loaded * bytes);
     }
 }

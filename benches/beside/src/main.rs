@@ -3,15 +3,13 @@
 //! `cargo run --release --manifest-path benches/beside/Cargo.toml [WORKLOAD [RUNS]]` prints the median of each
 //! workload in nanoseconds per malloc and free, and the ratio of magalloc to mimalloc and to jemalloc.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use allocators::{JEMALLOC, MAGALLOC, MIMALLOC, SEED, SYSTEM, random_numbers};
+use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
-static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
-static MIMALLOC: mimalloc::MiMalloc = mimalloc::MiMalloc;
-static JEMALLOC: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-static SYSTEM: System = System;
+mod allocators;
 
 const NAMES: [&str; 4] = ["magalloc", "mimalloc", "jemalloc", "system"];
 const RUNS: usize = 9;
@@ -48,17 +46,6 @@ enum Order {
     Same,
     Reversed,
     Shuffled,
-}
-
-/// The same numbers in every run.
-fn random_numbers() -> impl FnMut() -> u64 {
-    let mut state = 0x0123_4567_89ab_cdefu64;
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
 }
 
 fn layout(size: usize) -> Layout {
@@ -104,7 +91,7 @@ impl<A: GlobalAlloc + Sync> Workloads for A {
             Order::Same => {}
             Order::Reversed => order_of_frees.reverse(),
             Order::Shuffled => {
-                let mut random = random_numbers();
+                let mut random = random_numbers(SEED);
                 (1..BLOCKS).for_each(|last| order_of_frees.swap(last, (random() % (last as u64 + 1)) as usize));
             }
         }
@@ -124,7 +111,7 @@ impl<A: GlobalAlloc + Sync> Workloads for A {
     fn random(&self, size_max: u64) -> f64 {
         const LIVE: u64 = 100_000;
         const REPLACEMENTS: usize = 2_000_000;
-        let mut random = random_numbers();
+        let mut random = random_numbers(SEED);
         let mut blocks: Vec<(*mut u8, Layout)> = (0..LIVE)
             .map(|_| layout(1 + (random() % size_max) as usize))
             .map(|layout| (allocate(self, layout), layout))

@@ -1,5 +1,5 @@
 //! The self-load: starts the service, drives it with clients over loopback, measures, and leaves
-//! everything as it was.
+//! everything as it was, so that it can be repeated.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,9 +21,9 @@ use crate::worker::{Shared, Worker};
 
 /// How often the memory is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// How long the process stays idle before the memory after the load is taken, so that the threads
-/// of the runtime have parked (and emptied their caches) and the allocator could give back memory.
-const SETTLE: Duration = Duration::from_secs(1);
+/// How long the process stays idle before the memory after the load is taken: by then the threads
+/// of the runtime have parked, and the allocator, which takes up to a second, has given back memory.
+const SETTLE: Duration = Duration::from_secs(2);
 
 /// How to drive the service.
 pub(crate) struct Load {
@@ -35,6 +35,26 @@ pub(crate) struct Load {
     pub(crate) threads: usize,
 }
 
+/// What one burst of load came to.
+pub(crate) struct Burst {
+    /// How long the clients sent requests.
+    pub(crate) elapsed: Duration,
+    /// The requests of all clients.
+    pub(crate) tally: Tally,
+    /// The highest values seen, each by itself.
+    pub(crate) peak: Memory,
+    /// Whether the user ended it.
+    pub(crate) interrupted: bool,
+}
+
+/// Starts a service without documents on a free port of this machine, which nobody else reaches.
+pub(crate) async fn start_service() -> io::Result<(Service, Arc<Store>)> {
+    let store = Arc::new(Store::default());
+    let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let service = Service::start(any_port, Arc::clone(&store)).await?;
+    Ok((service, store))
+}
+
 impl Load {
     /// Drives a service of its own, from its start to its end.
     ///
@@ -44,15 +64,24 @@ impl Load {
         mut interrupt: Interrupt,
         started: impl FnOnce(SocketAddr) -> io::Result<()>,
     ) -> io::Result<Report> {
-        let store = Arc::new(Store::default());
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let service = Service::start(any_port, Arc::clone(&store)).await?;
+        let (service, store) = start_service().await?;
         started(service.address())?;
+        let Burst { elapsed, tally, peak, .. } = self.burst(&service, &store, &mut interrupt).await?;
+        tokio::time::sleep(SETTLE).await;
+        // This thread is not one of the runtime's, so nobody else empties its cache.
+        magalloc::flush_thread();
+        let after = Memory::now();
+        service.stop().await?;
+        let (clients, threads) = (self.clients, self.threads);
+        Ok(Report { elapsed, clients, threads, tally, peak, after })
+    }
 
+    /// Drives `service` once, and leaves its `store` without documents.
+    pub(crate) async fn burst(&self, service: &Service, store: &Store, interrupt: &mut Interrupt) -> io::Result<Burst> {
         let shared = Arc::new(Shared::default());
         let workers = self.start_workers(service.address(), &shared).await?;
         let begin = Instant::now();
-        let peak = self.watch(begin, &shared, &mut interrupt).await;
+        let (peak, interrupted) = self.watch(begin, &shared, interrupt).await;
         // ordering: Relaxed, the flag publishes nothing.
         shared.stop.store(true, Ordering::Relaxed);
         let elapsed = begin.elapsed();
@@ -64,13 +93,7 @@ impl Load {
         if store.len() != 0 {
             tally.fault(format!("{} documents are left", store.len()));
         }
-        tokio::time::sleep(SETTLE).await;
-        // This thread is not one of the runtime's, so nobody else empties its cache.
-        magalloc::flush_thread();
-        let after = Memory::now();
-        service.stop().await?;
-        let (clients, threads) = (self.clients, self.threads);
-        Ok(Report { elapsed, clients, threads, tally, peak, after })
+        Ok(Burst { elapsed, tally, peak, interrupted })
     }
 
     /// Connects all clients first, so that the load begins with all of them.
@@ -86,16 +109,17 @@ impl Load {
         Ok(clients.into_iter().zip(0..).map(start).collect())
     }
 
-    /// Samples the memory and shows the progress until the time is over or the user interrupts.
-    async fn watch(&self, begin: Instant, shared: &Shared, interrupt: &mut Interrupt) -> Memory {
+    /// Samples the memory and shows the progress until the time is over or the user interrupts:
+    /// the highest values, and whether it was the user.
+    async fn watch(&self, begin: Instant, shared: &Shared, interrupt: &mut Interrupt) -> (Memory, bool) {
         let mut progress = Progress::new(self.duration);
         let mut ticks = tokio::time::interval(SAMPLE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut peak = Memory::default();
-        loop {
+        let interrupted = loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = interrupt.wait() => break,
+                () = interrupt.wait() => break true,
             }
             let now = Memory::now();
             peak = peak.max(now);
@@ -108,11 +132,11 @@ impl Load {
                 format!("{rate:.0} requests/s, live {live}, committed {committed}")
             });
             if elapsed >= self.duration {
-                break;
+                break false;
             }
-        }
+        };
         progress.finish();
-        peak
+        (peak, interrupted)
     }
 }
 

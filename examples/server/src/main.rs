@@ -2,14 +2,16 @@
 //! drives it.
 //!
 //! Without arguments the process starts the service, sends it requests over loopback for ten
-//! seconds and prints what it measured. `--serve ADDR` only serves. At the very end the allocator
-//! itself says how many of the mapped bytes it unmapped: for this the runtime is gone, with all
-//! its threads, before `main` returns.
+//! seconds and prints what it measured. `--cycles N` repeats the load with idle time between, and
+//! prints what the memory does. `--serve ADDR` only serves. At the very end the allocator itself
+//! says how many of the mapped bytes it unmapped: for this the runtime is gone, with all its
+//! threads, before `main` returns.
 //!
-//! Exit codes: 0 all went well, 1 something failed (also a wrong reply during the load), 2 the
-//! arguments are wrong.
+//! Exit codes: 0 all went well, 1 something failed (also a wrong reply during the load, memory that
+//! grows from cycle to cycle, or an allocator that does not sleep), 2 the arguments are wrong.
 
 mod client;
+mod cycles;
 mod document;
 mod interrupt;
 mod load;
@@ -17,6 +19,7 @@ mod progress;
 mod report;
 mod service;
 mod store;
+mod switches;
 mod tally;
 mod worker;
 
@@ -31,6 +34,7 @@ use clap::builder::RangedU64ValueParser;
 use magalloc::Magalloc;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::cycles::Cycles;
 use crate::interrupt::Interrupt;
 use crate::load::Load;
 use crate::service::Service;
@@ -46,10 +50,10 @@ static ALLOCATOR: Magalloc = Magalloc::new().report_exit(true);
 #[derive(Parser)]
 #[command(name = "magalloc-server", version)]
 struct Options {
-    /// How long the load lasts
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    /// How long the load lasts [default: 10, with --cycles 2]
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    seconds: u64,
+    seconds: Option<u64>,
 
     /// How many clients send requests at the same time
     #[arg(long, value_name = "N", default_value_t = 32)]
@@ -61,8 +65,20 @@ struct Options {
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     threads: Option<usize>,
 
+    /// Repeat the load so often, with idle time after each; fail if memory grows from the second
+    /// on, or if the allocator's thread wakes in the last second of an idle time
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(3..=10_000))]
+    cycles: Option<u64>,
+
+    /// How long each idle time lasts, with --cycles: the allocator needs one second to give back
+    /// what is free
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, requires = "cycles")]
+    #[arg(value_parser = clap::value_parser!(u64).range(3..=3_600))]
+    idle: u64,
+
     /// Serve on this address (such as 127.0.0.1:8080) until Ctrl-C, without the load
-    #[arg(long, value_name = "ADDR", conflicts_with_all = ["seconds", "clients"])]
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["seconds", "clients", "cycles", "idle"])]
     serve: Option<SocketAddr>,
 }
 
@@ -89,12 +105,17 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<ExitCode, String> {
     let threads = options.threads.unwrap_or_else(cores);
     let runtime = runtime(threads).map_err(|error| format!("cannot start threads: {error}"))?;
-    let result = match options.serve {
-        Some(address) => runtime.block_on(serve(address)),
-        None => {
-            let duration = Duration::from_secs(options.seconds);
-            runtime.block_on(drive(&Load { duration, clients: options.clients, threads }))
+    let load = |default_seconds| {
+        let duration = Duration::from_secs(options.seconds.unwrap_or(default_seconds));
+        Load { duration, clients: options.clients, threads }
+    };
+    let result = match (options.serve, options.cycles) {
+        (Some(address), _) => runtime.block_on(serve(address)),
+        (None, Some(count)) => {
+            let idle = Duration::from_secs(options.idle);
+            runtime.block_on(repeat(&Cycles { load: load(2), count, idle }))
         }
+        (None, None) => runtime.block_on(drive(&load(10))),
     };
     drop(runtime);
     result
@@ -132,6 +153,18 @@ async fn drive(load: &Load) -> Result<ExitCode, String> {
     let report = load.run(interrupt()?, announce).await.map_err(|error| format!("the load failed: {error}"))?;
     print(&report.to_string()).map_err(|error| error.to_string())?;
     Ok(if report.tally.errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Serves and drives itself again and again, and prints what the memory did.
+async fn repeat(cycles: &Cycles) -> Result<ExitCode, String> {
+    let outcome =
+        cycles.run(interrupt()?, announce, print).await.map_err(|error| format!("the load failed: {error}"))?;
+    let first_error = outcome.tally.first_error.map(|reason| format!("first error: {reason}"));
+    let faults: Vec<String> = outcome.faults.into_iter().chain(first_error).collect();
+    for fault in &faults {
+        eprintln!("magalloc-server: {fault}");
+    }
+    Ok(if faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn interrupt() -> Result<Interrupt, String> {

@@ -40,15 +40,16 @@ impl Memory {
 /// Resident bytes of this process. Taken from `status`, where they stand in units of 1024 bytes;
 /// `statm` has them in pages, whose size would have to be asked for.
 #[cfg(target_os = "linux")]
-fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kilobytes * 1024)
 }
 
+/// Not known here.
 #[cfg(not(target_os = "linux"))]
-fn resident() -> Option<u64> {
+pub(crate) fn resident() -> Option<u64> {
     None
 }
 

@@ -1,7 +1,7 @@
 //! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
 
 use crate::config::GRANULE_BYTES;
-use crate::sys::{Pages, Relocated};
+use crate::sys::{HugeAdvice, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// The kernel's pages.
@@ -9,10 +9,10 @@ use core::ptr::NonNull;
 pub struct SystemPages;
 
 /// Keeps errno over calls whose failure is an answer, not an error of the program.
-struct KeepErrno(libc::c_int);
+pub(super) struct KeepErrno(libc::c_int);
 
 impl KeepErrno {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: the location is the calling thread's own and valid while the thread lives.
         Self(unsafe { *libc::__errno_location() })
     }
@@ -83,12 +83,65 @@ unsafe impl Pages for SystemPages {
         unsafe { libc::mmap(start.as_ptr().cast(), bytes, access, flags, -1, 0) != libc::MAP_FAILED }
     }
 
+    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
+        let _errno = KeepErrno::new();
+        let advice = match advice {
+            HugeAdvice::Never => libc::MADV_NOHUGEPAGE,
+            HugeAdvice::Always => libc::MADV_HUGEPAGE,
+        };
+        // SAFETY: changes no contents.
+        unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
+    }
+
+    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
+        let _errno = KeepErrno::new();
+        let page = self.page_bytes();
+        let mut present = [0u8; RESIDENT_PAGES];
+        let mut total = 0;
+        let mut done = 0;
+        while done < bytes {
+            let piece = (bytes - done).min(RESIDENT_PAGES * page);
+            // SAFETY: `done` is within the range.
+            let here = unsafe { start.add(done) };
+            // SAFETY: a mapped range, and a byte for each of its pages.
+            if unsafe { libc::mincore(here.as_ptr().cast(), piece, present.as_mut_ptr()) } != 0 {
+                return bytes;
+            }
+            total += present[..piece / page].iter().filter(|&&page| page & 1 != 0).count() * page;
+            done += piece;
+        }
+        total
+    }
+
+    fn page_bytes(&self) -> usize {
+        // SAFETY: getauxval has no conditions.
+        let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
+        // No page size is told: any multiple of the true one would do.
+        if bytes.is_power_of_two() { bytes.min(GRANULE_BYTES) } else { GRANULE_BYTES }
+    }
+
+    fn now_ms(&self) -> u64 {
+        let _errno = KeepErrno::new();
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `now` is valid. The coarse clock costs no system call; its step is at most 10 ms.
+        unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
+        now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    }
+
+    fn memory_limit(&self) -> Option<usize> {
+        let _errno = KeepErrno::new();
+        super::cgroup::memory_limit()
+    }
+
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         let _errno = KeepErrno::new();
         // SAFETY: the caller's promise: a whole reservation that nobody uses.
         unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
     }
 }
+
+/// Pages that `resident` asks about at once: a buffer of that many bytes on the stack.
+const RESIDENT_PAGES: usize = 1024;
 
 /// Bytes from `start` on, at most `most`, that lie in one kernel mapping; by bisection, at least a granule.
 ///

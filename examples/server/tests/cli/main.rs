@@ -1,6 +1,7 @@
 //! Runs the built binary: its arguments, its exit codes, the service over plain sockets, and the
 //! load.
 
+mod cycles;
 mod http;
 mod process;
 
@@ -28,14 +29,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn help_names_the_options() {
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for option in ["--seconds", "--serve", "--clients", "--threads", "--help"] {
+    for option in ["--seconds", "--serve", "--clients", "--threads", "--cycles", "--idle", "--help"] {
         assert!(stdout.contains(option), "{option} is not in {stdout}");
     }
 }
 
 #[test]
 fn bad_arguments_exit_with_2_and_a_message() {
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 14] = [
         (&["--seconds", "0"], "--seconds"),
         (&["--seconds", "ten"], "ten"),
         (&["--seconds", "-1"], "-1"),
@@ -43,6 +44,11 @@ fn bad_arguments_exit_with_2_and_a_message() {
         (&["--clients", "0"], "--clients"),
         (&["--serve", "nowhere"], "nowhere"),
         (&["--serve", "127.0.0.1:0", "--seconds", "1"], "--seconds"),
+        (&["--serve", "127.0.0.1:0", "--cycles", "3"], "--cycles"),
+        (&["--serve", "127.0.0.1:0", "--idle", "3"], "--idle"),
+        (&["--cycles", "2"], "3..=10000"),
+        (&["--cycles", "3", "--idle", "2"], "3..=3600"),
+        (&["--idle", "3"], "--cycles"),
         (&["--unknown"], "--unknown"),
         (&["extra"], "extra"),
     ];

@@ -1,10 +1,11 @@
-//! The numbers of owners whose threads have ended: a new thread adopts the lowest.
+//! Numbers of owners that wait for somebody: of those whose threads have ended, a new thread adopts the lowest; of
+//! those whose threads stayed behind in the parent of a fork, whoever needs memory takes one after the other.
 //!
 //! ```text
-//! # Invariants  I1: a set bit is a number that nobody uses; whoever clears it has the number and its owner.
-//! # Ordering    HAND-OVER: `orphan` (Release) -> `adopt` (Acquire): all that the last thread did to owner and cache.
-//! # Progress    `orphan` is wait-free, `adopt` lock-free
-//! # Checked by  loom_tests/orphan_adopt.rs
+//! # Invariants  I1: a member is a number that nobody uses; whoever takes it out has the number, its owner and its cache.
+//! # Ordering    HAND-OVER: `put` (Release) -> `take` (Acquire): all that the last thread did to owner and cache.
+//! # Progress    `put` is wait-free, `take` lock-free
+//! # Checked by  loom_tests/orphan_adopt.rs, loom_tests/fork_adopt.rs
 //! ```
 
 use crate::config::RECORDS_MAX;
@@ -13,15 +14,15 @@ use crate::sync::{AtomicU64, Ordering};
 
 /// One bit for each number.
 #[derive(Debug)]
-pub struct Orphans([AtomicU64; RECORDS_MAX / 64]);
+pub struct NumberSet([AtomicU64; RECORDS_MAX / 64]);
 
-impl Default for Orphans {
+impl Default for NumberSet {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Orphans {
+impl NumberSet {
     /// None.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
@@ -34,8 +35,8 @@ impl Orphans {
         Self(core::array::from_fn(|_| AtomicU64::new(0)))
     }
 
-    /// Takes the lowest number of those below `made`.
-    pub fn adopt(&self, made: usize) -> Option<usize> {
+    /// Takes out the lowest number of those below `made`.
+    pub fn take(&self, made: usize) -> Option<usize> {
         for (index, word) in self.0.iter().enumerate().take(made.div_ceil(64)) {
             loop {
                 // ordering: Relaxed, a guess that the read-modify-write below corrects.
@@ -48,7 +49,7 @@ impl Orphans {
                     word.store(free & !bit, Ordering::Release);
                     return Some(index * 64 + bit.trailing_zeros() as usize);
                 }
-                // ordering: Acquire [HAND-OVER] pairs with Release in `orphan`.
+                // ordering: Acquire [HAND-OVER] pairs with Release in `put`.
                 if word.fetch_and(!bit, Ordering::Acquire) & bit != 0 {
                     return Some(index * 64 + bit.trailing_zeros() as usize);
                 }
@@ -57,11 +58,17 @@ impl Orphans {
         None
     }
 
-    /// Gives a number up; the caller does not use it or its owner any more.
-    pub fn orphan(&self, number: usize) {
+    /// Puts a number in; the caller does not use it or its owner any more.
+    pub fn put(&self, number: usize) {
         let order = if bug("relaxed orphan") { Ordering::Relaxed } else { Ordering::Release };
-        // ordering: Release [HAND-OVER] pairs with Acquire in `adopt`.
+        // ordering: Release [HAND-OVER] pairs with Acquire in `take`.
         self.0[number / 64].fetch_or(1 << (number % 64), order);
+    }
+
+    /// Is that number in the set, at some moment?
+    pub fn has(&self, number: usize) -> bool {
+        // ordering: Relaxed; for a caller that is alone.
+        self.0[number / 64].load(Ordering::Relaxed) >> (number % 64) & 1 != 0
     }
 
     /// How many there are, at some moment.

@@ -1,7 +1,6 @@
-//! From an address to the slab or large block it belongs to, and the memory of all metadata that makes it possible.
+//! A region: one reservation of address space, metadata first.
 //!
 //! ```text
-//! # Role        a region: one reservation, in which metadata comes first and the heap behind; the list of regions
 //! # Layout      of a region of n chunks, each part committed when it is needed:
 //! ```
 //!
@@ -14,24 +13,22 @@
 //! # Invariants  I1: the header is committed before the region is published; a chunk group before it is looked at:
 //!                   whoever names a group has seen `commit_groups` succeed for it, or holds a span in it.
 //!               I2: a chunk whose bit in `ChunkGroup::committed` is set has its metadata and memory committed.
-//!               I3: regions are only ever added, until the process ends.
-//! # Ordering    PUBLISH-REGION: `Regions::publish` (Release) -> `Regions::iter`, `find` (Acquire)
-//!               COMMIT-CHUNK: setting the bit (Release) -> seeing it (Acquire)
-//! # Progress    lock-free: two threads may both make a region or commit a chunk; both is harmless
-//! # Not here    claiming spans (see `depot`)
+//! # Ordering    COMMIT-CHUNK: setting the bit (Release) -> seeing it (Acquire)
+//! # Progress    lock-free: two threads may both commit a chunk; both is harmless
 //! ```
 
 use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
-use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, REGIONS_MAX};
+use crate::chunk_group::unpurged::Unpurged;
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS};
 use crate::meta::Commit;
+use crate::options::HugePages;
 use crate::os::Os;
-use crate::size_class::{CLASS_COUNT, SizeClass, shape};
-use crate::slab::bitmap::FreeWord;
+use crate::size_class::CLASS_COUNT;
 use crate::slab::{ChunkMeta, GranuleUse, Slab};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use crate::sys::Pages;
-use crate::units::{ClassIndex, GranuleIndex, SlabId};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sys::{HugeAdvice, Pages};
+use crate::units::GranuleIndex;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -42,6 +39,8 @@ pub struct ChunkGroup {
     pub spans: SpanMap,
     /// Partial slabs that no owner holds.
     pub partial: PartialSet<CLASS_COUNT>,
+    /// Chunks that a purge must look at.
+    pub unpurged: Unpurged,
     /// Chunks whose metadata and memory are committed (I2).
     committed: AtomicU64,
     /// What each granule is used for: the byte that `free` reads.
@@ -61,6 +60,8 @@ pub struct Region {
     chunks: usize,
     /// Number of the region in its heap's list.
     number: usize,
+    /// log2 of an OS page in bytes.
+    page_shift: u32,
     /// How much of the header and the chunk groups is committed (I1).
     dense: Commit,
     /// Chunks of the groups up to the last with a committed chunk: as far as a search must go.
@@ -124,6 +125,7 @@ impl Region {
                 heap,
                 chunks,
                 number,
+                page_shift: os.page_bytes().trailing_zeros(),
                 dense: Commit::new(),
                 chunks_used: AtomicUsize::new(0),
             });
@@ -140,6 +142,18 @@ impl Region {
         let &Region { start, bytes, .. } = unsafe { region.as_ref() };
         // SAFETY: the whole reservation, by the caller's promise unused.
         unsafe { os.release(start, bytes) };
+    }
+
+    /// Number of the region in its heap's list.
+    #[inline]
+    pub fn number(&self) -> usize {
+        self.number
+    }
+
+    /// log2 of an OS page in bytes.
+    #[inline]
+    pub fn page_shift(&self) -> u32 {
+        self.page_shift
     }
 
     /// Chunks of the heap.
@@ -215,16 +229,27 @@ impl Region {
         unsafe { self.chunk_meta_start(chunk).as_ref() }
     }
 
+    /// The whole OS pages of a chunk's metadata: those that it shares with its neighbours are left out.
+    pub fn chunk_meta_pages(&self, chunk: usize) -> (NonNull<u8>, usize) {
+        let start = self.chunk_meta_start(chunk).cast::<u8>();
+        let page = 1 << self.page_shift;
+        let from = start.align_offset(page).min(size_of::<ChunkMeta>());
+        let end = (start.addr().get() + size_of::<ChunkMeta>()) & !(page - 1);
+        // SAFETY: `from` is within the metadata.
+        let first = unsafe { start.add(from) };
+        (first, end.saturating_sub(first.addr().get()))
+    }
+
     /// Is the chunk committed?
     pub fn is_committed(&self, chunk: usize) -> bool {
         // ordering: Acquire [COMMIT-CHUNK] pairs with Release in `commit`.
         self.group(chunk / GROUP_CHUNKS).committed.load(Ordering::Acquire) >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
-    /// Commits those chunks that are not, with one call for all metadata and one for all memory from the first of them
+    /// Commits those chunks that are not, backed by huge pages as `huge_pages` says; with one call for all metadata and one for all memory from the first of them
     /// to the last: a refusal leaves nothing half done. `false`: refused.
     #[must_use]
-    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>) -> bool {
+    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> bool {
         let Some(first) = chunks.clone().find(|&chunk| !self.is_committed(chunk)) else { return true };
         let end = chunks.rev().find(|&chunk| !self.is_committed(chunk)).map_or(first, |last| last) + 1;
         // A chunk's metadata is not a multiple of 64 KiB pages; the pages it shares with its neighbours may be
@@ -243,6 +268,15 @@ impl Region {
         // SAFETY: the chunks lie in our reservation.
         if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
             return false;
+        }
+        let advice = match huge_pages {
+            HugePages::System => None,
+            HugePages::Never => Some(HugeAdvice::Never),
+            HugePages::Always => Some(HugeAdvice::Always),
+        };
+        if let Some(advice) = advice {
+            // SAFETY: the chunks lie in our reservation and are committed.
+            unsafe { os.advise(start, (end - first) * CHUNK_BYTES, advice) };
         }
         let used = end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
         // ordering: Relaxed, see `chunks_used`.
@@ -298,159 +332,5 @@ impl Region {
     #[inline]
     pub fn descriptor(&self, granule: GranuleIndex) -> &Slab {
         &self.chunk_meta(granule.chunk()).slabs[granule.in_chunk()]
-    }
-}
-
-/// A slab, with all that is needed to reach its parts.
-#[derive(Clone, Copy)]
-pub struct SlabRef<'h> {
-    region: &'h Region,
-    /// The slab's first granule.
-    pub granule: GranuleIndex,
-    /// The slab's class.
-    pub class: ClassIndex,
-}
-
-impl<'h> SlabRef<'h> {
-    /// The slab of `class` that starts at `granule`.
-    #[inline]
-    pub fn new(region: &'h Region, granule: GranuleIndex, class: ClassIndex) -> Self {
-        Self { region, granule, class }
-    }
-
-    /// Its region.
-    pub fn region(&self) -> &'h Region {
-        self.region
-    }
-
-    /// Its name.
-    #[inline]
-    pub fn id(&self) -> SlabId {
-        SlabId::new(self.region.number, self.granule)
-    }
-
-    /// Its descriptor.
-    #[inline]
-    pub fn descriptor(&self) -> &'h Slab {
-        self.region.descriptor(self.granule)
-    }
-
-    /// What is known of its class.
-    #[inline]
-    pub fn shape(&self) -> &'static SizeClass {
-        shape(self.class)
-    }
-
-    /// Its first block.
-    #[inline]
-    pub fn base(&self) -> NonNull<u8> {
-        self.region.address(self.granule)
-    }
-
-    /// Word `word` of its bitmap.
-    #[inline]
-    pub fn word(&self, word: usize) -> &'h FreeWord {
-        use crate::slab::ROW_WORDS;
-        let meta = self.region.chunk_meta(self.granule.chunk());
-        &meta.rows[word / ROW_WORDS][self.granule.in_chunk()][word % ROW_WORDS]
-    }
-
-    /// Is any block free, at some moment?
-    pub fn has_free(&self) -> bool {
-        (0..self.shape().words()).any(|word| self.word(word).look() != 0)
-    }
-
-    /// Is every block free, at some moment?
-    pub fn is_free(&self) -> bool {
-        let shape = self.shape();
-        (0..shape.words()).all(|word| self.word(word).look() == shape.word_mask(word))
-    }
-
-    /// Claims every block, or none.
-    #[must_use]
-    pub fn claim_whole(&self) -> bool {
-        let shape = self.shape();
-        for word in 0..shape.words() {
-            let taken = self.word(word).claim_all();
-            if taken != shape.word_mask(word) {
-                // The holder gives back what it took; the slab stays queued, so no one needs to be told.
-                for (back, mask) in (0..word).map(|back| (back, shape.word_mask(back))).chain([(word, taken)]) {
-                    if mask != 0 {
-                        let _ = self.word(back).release(mask);
-                    }
-                }
-                return false;
-            }
-        }
-        true
-    }
-}
-
-/// The regions of a heap.
-pub struct Regions([AtomicPtr<Region>; REGIONS_MAX]);
-
-impl Default for Regions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Regions {
-    /// None yet.
-    pub const fn new() -> Self {
-        Self([const { AtomicPtr::new(core::ptr::null_mut()) }; REGIONS_MAX])
-    }
-
-    /// Region number `number`.
-    #[inline(always)]
-    pub fn get(&self, number: usize) -> Option<&Region> {
-        // ordering: Acquire [PUBLISH-REGION] pairs with Release in `publish`.
-        // SAFETY: I1, I3: a published region stays readable.
-        unsafe { self.0[number].load(Ordering::Acquire).as_ref() }
-    }
-
-    /// All regions, in the order of their making.
-    pub fn iter(&self) -> impl Iterator<Item = &Region> {
-        (0..REGIONS_MAX).map_while(|number| self.get(number))
-    }
-
-    /// Publishes a region as number `number`; `false` where another thread did.
-    #[must_use]
-    pub fn publish(&self, number: usize, region: NonNull<Region>) -> bool {
-        let null = core::ptr::null_mut();
-        // ordering: Release [PUBLISH-REGION] the header and groups; pairs with Acquire in `get`.
-        self.0[number].compare_exchange(null, region.as_ptr(), Ordering::Release, Ordering::Relaxed).is_ok()
-    }
-
-    /// Takes all regions out, at the end of the process.
-    pub fn take_all(&self) -> impl Iterator<Item = NonNull<Region>> {
-        // ordering: Relaxed; the caller is alone.
-        self.0.iter().filter_map(|slot| NonNull::new(slot.swap(core::ptr::null_mut(), Ordering::Relaxed)))
-    }
-
-    /// The region and granule of an address; `None` for memory that is not ours.
-    #[inline(always)]
-    pub fn find(&self, address: usize) -> Option<(&Region, GranuleIndex)> {
-        let first = self.get(0)?;
-        match first.granule_of(address) {
-            Some(granule) => Some((first, granule)),
-            None => self.find_beyond_first(address),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn find_beyond_first(&self, address: usize) -> Option<(&Region, GranuleIndex)> {
-        self.iter().skip(1).find_map(|region| region.granule_of(address).map(|granule| (region, granule)))
-    }
-
-    /// The slab of that name.
-    #[inline]
-    pub fn slab(&self, id: SlabId) -> Option<SlabRef<'_>> {
-        let region = self.get(id.region())?;
-        match region.granule_use(id.granule()) {
-            GranuleUse::Slab(class) => Some(SlabRef::new(region, id.granule(), class)),
-            GranuleUse::Other | GranuleUse::Large => None,
-        }
     }
 }

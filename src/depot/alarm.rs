@@ -1,0 +1,82 @@
+//! Whether there is anything to give back: the word that the purging thread sleeps on.
+//!
+//! ```text
+//! # Invariants  I1: if a chunk is noted as unpurged, the alarm is raised, or whoever noted it is about to raise it, or
+//!                   whoever took the alarm has not looked at the chunk yet.
+//! # Ordering    ALARM: a note (`Unpurged::note`), then `raise` (AcqRel) -> `take` (AcqRel), then a look at the notes.
+//!               Both are read-modify-writes: a `raise` that comes after a `take` leaves the alarm raised, one that
+//!               comes before is seen by it.
+//! # Progress    wait-free
+//! # Checked by  loom_tests/alarm.rs
+//! ```
+
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU32, Ordering, const_unless_loom};
+
+/// The word: 0 is quiet.
+#[derive(Debug)]
+pub struct Alarm(AtomicU32);
+
+/// What the alarm may say, the stronger the higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Call {
+    /// There is something that will be due after the purge delay.
+    Raised = 1,
+    /// There is something to be given back at once: a limit presses.
+    Urgent = 2,
+    /// The heap is about to go; nothing else is said any more.
+    Ended = 4,
+}
+
+impl Call {
+    /// The strongest call in a word.
+    fn strongest(word: u32) -> Option<Self> {
+        [Self::Ended, Self::Urgent, Self::Raised].into_iter().find(|&call| word & call as u32 != 0)
+    }
+}
+
+impl Default for Alarm {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Alarm {
+    const_unless_loom! {
+        /// Quiet.
+        pub fn new() -> Self {
+            Self(AtomicU32::new(0))
+        }
+    }
+
+    /// Raises the alarm. `true`: it said less before, so whoever sleeps on it must be woken.
+    #[must_use]
+    pub fn raise(&self, call: Call) -> bool {
+        if bug("raise by load") && self.0.load(Ordering::Acquire) >= call as u32 {
+            return false;
+        }
+        // ordering: AcqRel [ALARM] pairs with `take`. Not spared where the bit is set already: a `take` may come between
+        // a look and the caller's going on.
+        self.0.fetch_or(call as u32, Ordering::AcqRel) < call as u32
+    }
+
+    /// Takes what the alarm said and quiets it, unless it has ended.
+    pub fn take(&self) -> Option<Call> {
+        // ordering: AcqRel [ALARM] pairs with `raise`: all that was noted before is seen by the look that follows.
+        Call::strongest(self.0.fetch_and(Call::Ended as u32, Ordering::AcqRel))
+    }
+
+    /// What the alarm says, at some moment, and the word for `platform::wait`.
+    #[inline]
+    pub fn call(&self) -> (Option<Call>, u32) {
+        // ordering: Relaxed, a hint.
+        let word = self.0.load(Ordering::Relaxed);
+        (Call::strongest(word), word)
+    }
+
+    /// The word to sleep on.
+    pub fn word(&self) -> &AtomicU32 {
+        &self.0
+    }
+}

@@ -1,0 +1,199 @@
+//! Giving back the pages of free granules, and the bound on how many are kept.
+//!
+//! ```text
+//! # Accounting  `dirty` = bytes of free granules that are dirty; at most `Options::dirty_bytes_max` stay so, and fewer
+//!               where the soft limit presses
+//! # Order       by age: what was free for a whole turn already. Beyond the bound: highest addresses first, because
+//!               claims take the lowest, so these are the coldest and the least likely to be wanted.
+//! # Invariants  I1: granules are given back only while this thread has claimed them.
+//! # Not here    pages inside slabs, and when to look (see `purge`)
+//! ```
+
+use super::alarm::Call;
+use super::spans::{Depot, Span};
+use crate::chunk_group::span_map::low_bits;
+use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
+use crate::granule_map::Region;
+use crate::options::HugePages;
+use crate::sync::Ordering;
+use crate::sys::{Pages, platform};
+use crate::units::GranuleIndex;
+
+/// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
+const DIRTY_SLACK_SHARE: usize = 8;
+
+/// Granules of a huge page: 2 MiB, as on x86-64, and on aarch64 with base pages of 4 KiB.
+const HUGE_PAGE_GRANULES: usize = (2 << 20) / GRANULE_BYTES;
+
+/// What a purge does with the free pages that it finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Gives back those that were free at the last look already.
+    Aged,
+    /// Gives all back.
+    All,
+}
+
+impl<P: Pages> Depot<P> {
+    /// Bytes of free granules that are dirty.
+    pub fn dirty_bytes(&self) -> usize {
+        // ordering: Relaxed, a statistic.
+        self.dirty.load(Ordering::Relaxed)
+    }
+
+    /// Notes that free granules of `bytes` are dirty from now on.
+    pub(super) fn count_dirty(&self, bytes: usize) {
+        // ordering: Relaxed, an account.
+        self.dirty.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Notes that `bytes` of them were claimed or cleaned.
+    pub(super) fn uncount_dirty(&self, bytes: usize) {
+        if bytes != 0 {
+            // ordering: Relaxed, an account; it may be late, never wrong by more than what is in flight.
+            self.dirty.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Does the heap hold more than the soft limit?
+    #[inline]
+    pub fn is_pressed(&self) -> bool {
+        self.budget.held() > self.settings.soft_limit()
+    }
+
+    /// After memory was freed, or claimed above the soft limit: purges what is beyond the bound.
+    pub(super) fn keep_bound(&self) {
+        let dirty = self.dirty_bytes();
+        let in_use = self.budget.held().saturating_sub(dirty);
+        let most = self.settings.dirty_bytes_max().min(self.settings.soft_limit().saturating_sub(in_use));
+        if dirty > most {
+            self.purge_down_to(most - most / DIRTY_SLACK_SHARE);
+        }
+        if self.is_pressed() {
+            self.raise(Call::Urgent);
+        }
+    }
+
+    /// Raises the alarm, and wakes who sleeps on it.
+    pub fn raise(&self, call: Call) {
+        if self.alarm.raise(call) {
+            platform::wake(self.alarm.word());
+        }
+    }
+
+    /// Gives pages of free granules back until at most `most` bytes of them are dirty. `false`: none were given back.
+    pub fn purge_down_to(&self, most: usize) -> bool {
+        let mut purged_any = false;
+        for number in (0..REGIONS_MAX).rev() {
+            let Some(region) = self.regions.get(number) else { continue };
+            for chunk in region.committed_chunks().rev() {
+                if self.dirty_bytes() <= most {
+                    return purged_any;
+                }
+                match self.purge_granules(region, chunk, u64::MAX) {
+                    // A kernel that refuses (locked memory) is not asked again at once.
+                    Purged::Refused => return purged_any,
+                    Purged::Bytes(bytes) => purged_any |= bytes > 0,
+                }
+            }
+        }
+        purged_any
+    }
+
+    /// Gives the pages of a chunk's free granules back that are due. `true`: others are left that will be.
+    pub fn purge_due(&self, region: &Region, chunk: usize, due: Due) -> bool {
+        let spans = &region.group(chunk / GROUP_CHUNKS).spans;
+        let in_group = chunk % GROUP_CHUNKS;
+        let aged = spans.age(in_group);
+        let wanted = if due == Due::All { u64::MAX } else { aged };
+        if self.purge_granules(region, chunk, wanted) == Purged::Refused {
+            return false;
+        }
+        self.purgeable(region, chunk, spans.free_dirty(in_group)) != 0
+    }
+
+    /// Those of the granules `among` that may be given back: where huge pages were asked for, whole ones only.
+    fn purgeable(&self, region: &Region, chunk: usize, among: u64) -> u64 {
+        if self.settings.huge_pages() != HugePages::Always {
+            return among;
+        }
+        let busy = region.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS);
+        (0..CHUNK_GRANULES / HUGE_PAGE_GRANULES)
+            .map(|huge_page| low_bits(HUGE_PAGE_GRANULES) << (huge_page * HUGE_PAGE_GRANULES))
+            .filter(|huge_page| busy & huge_page == 0)
+            .fold(0, |mask, huge_page| mask | among & huge_page)
+    }
+
+    /// Gives back the pages of those of the granules `among` that are free and dirty: claims them, so that nobody uses
+    /// them meanwhile.
+    fn purge_granules(&self, region: &Region, chunk: usize, among: u64) -> Purged {
+        let mut outcome = Purged::Bytes(0);
+        let spans = &region.group(chunk / GROUP_CHUNKS).spans;
+        let in_group = chunk % GROUP_CHUNKS;
+        let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among));
+        for_each_run(claimed, |from, count| {
+            let mask = low_bits(count) << from;
+            let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES + from));
+            // Between the look at `dirty` and the claim another thread may have cleaned some of them.
+            let dirty = spans.dirty(in_group, mask).count_ones() as usize * GRANULE_BYTES;
+            // At once, so that a request at the hard limit is not refused because of what is on its way out.
+            self.budget.give(dirty);
+            // SAFETY: I1; their chunk is committed.
+            if unsafe { self.os.purge(start, count * GRANULE_BYTES) } {
+                spans.cleaned(in_group, mask);
+                self.uncount_dirty(dirty);
+                if let Purged::Bytes(bytes) = &mut outcome {
+                    *bytes += dirty;
+                }
+            } else {
+                self.budget.take_anyway(dirty);
+                outcome = Purged::Refused;
+            }
+            spans.free(in_group, mask, false);
+        });
+        outcome
+    }
+
+    /// Gives back the metadata of a chunk whose granules are all free and clean.
+    pub fn purge_chunk_meta(&self, region: &Region, chunk: usize) {
+        let spans = &region.group(chunk / GROUP_CHUNKS).spans;
+        let in_group = chunk % GROUP_CHUNKS;
+        if spans.free_dirty(in_group) != 0 || !spans.claim_exact(in_group, u64::MAX) {
+            return;
+        }
+        let (start, bytes) = region.chunk_meta_pages(chunk);
+        if bytes != 0 {
+            // SAFETY: no granule of the chunk is anyone else's, so its metadata is that of free granules: all zero but
+            // for what a slab's or block's beginning writes anew. A look or a swap that comes late finds what a free
+            // granule has in any case.
+            let _ = unsafe { self.os.purge(start, bytes) };
+        }
+        spans.free(in_group, u64::MAX, false);
+    }
+}
+
+/// What became of granules that were to be given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purged {
+    /// That many bytes were.
+    Bytes(usize),
+    /// The kernel did not take some of them.
+    Refused,
+}
+
+impl Span<'_> {
+    /// Notes its chunks as unpurged. `true`: one of them was not.
+    pub(super) fn note_unpurged(&self) -> bool {
+        self.parts().fold(false, |new, part| part.group.unpurged.note(part.in_group()) || new)
+    }
+}
+
+/// Calls `run` with the start and length of each run of set bits.
+pub(super) fn for_each_run(mut mask: u64, mut run: impl FnMut(usize, usize)) {
+    while mask != 0 {
+        let from = mask.trailing_zeros() as usize;
+        let count = (!(mask >> from)).trailing_zeros().min(64 - from as u32) as usize;
+        run(from, count);
+        mask &= !(low_bits(count) << from);
+    }
+}

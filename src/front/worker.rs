@@ -1,0 +1,123 @@
+//! Who purges: a thread of the allocator's own, started when there is something to give back; without it, the program's
+//! threads on their slow paths.
+//!
+//! ```text
+//! # States      None -> Running: when a slow path finds the alarm raised in a heap of more than a chunk. So a small
+//!               program never has the thread, and no program has it before its first free.
+//!               Running -> ended: before the memory goes, at the end of the process or of this library.
+//!               In the child of a fork: None again.
+//! # Sleeping    on the alarm: without end while it is quiet, for a turn while it is raised
+//! ```
+
+use super::{HEAP, thread};
+use crate::config::CHUNK_BYTES;
+use crate::depot::alarm::Call;
+use crate::depot::dirty::Due;
+use crate::sync::{AtomicU8, Ordering};
+use crate::sys::platform::{Worker, in_forked_child, name_thread, wait, wake};
+use core::ffi::c_void;
+
+static WORKER: Worker = Worker::new();
+
+/// 1 once the C library was told what to call after a fork.
+static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
+
+/// Milliseconds between two turns while a limit presses.
+const URGENT_PAUSE_MS: u64 = 20;
+
+/// The thread rests at least this many times as long as its last turn took: purging costs at most 2 % of a processor.
+const RESTS_PER_WORK: u64 = 50;
+
+/// After each slow path: sees to it that somebody purges.
+#[inline]
+pub(super) fn attend() {
+    if !WORKER.is_running() && HEAP.depot().alarm.call().0.is_some() {
+        attend_alarm();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn attend_alarm() {
+    let depot = HEAP.depot();
+    if HEAP.is_closed() {
+        return;
+    }
+    if depot.settings.background_thread() && depot.budget.held() > CHUNK_BYTES {
+        WORKER.start(work);
+        if WORKER.is_running() {
+            return;
+        }
+    }
+    HEAP.purge().tick();
+}
+
+/// The thread.
+extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
+    name_thread();
+    let (depot, purge) = (HEAP.depot(), HEAP.purge());
+    let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
+    let mut rest = 0;
+    loop {
+        let (call, word) = depot.alarm.call();
+        let due = match call {
+            None => {
+                wait(depot.alarm.word(), word, None);
+                continue;
+            }
+            Some(Call::Raised) => {
+                sleep(word, purge.turn_ms().max(rest));
+                Due::Aged
+            }
+            Some(Call::Urgent) => {
+                sleep(word, URGENT_PAUSE_MS.max(rest));
+                Due::All
+            }
+            Some(Call::Ended) => return core::ptr::null_mut(),
+        };
+        // Something stronger may have been said meanwhile.
+        if depot.alarm.call().0 != call {
+            continue;
+        }
+        let before = depot.os.now_ms();
+        purge.turn(due, has_ended);
+        rest = (depot.os.now_ms() - before) * RESTS_PER_WORK;
+    }
+}
+
+/// Sleeps for `milliseconds`, or until the alarm is not `word` any more.
+fn sleep(word: u32, milliseconds: u64) {
+    let depot = HEAP.depot();
+    let end = depot.os.now_ms() + milliseconds;
+    loop {
+        let now = depot.os.now_ms();
+        if now >= end || depot.alarm.call().1 != word {
+            return;
+        }
+        wait(depot.alarm.word(), word, Some(end - now));
+    }
+}
+
+/// Ends the thread, if there is one, and waits for it. None is started afterwards.
+pub(super) fn end() {
+    let alarm = &HEAP.depot().alarm;
+    if alarm.raise(Call::Ended) {
+        wake(alarm.word());
+    }
+    WORKER.join();
+}
+
+/// Has the child of every fork look after what it has inherited.
+pub(super) fn prepare_forks() {
+    // ordering: Relaxed; a second registration would do no harm.
+    if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
+        // Where it is not possible, the child cannot use what other threads had, and has no thread to purge.
+        let _ = in_forked_child(after_fork);
+    }
+}
+
+/// In the child, in its only thread. Writes a few words only.
+extern "C" fn after_fork() {
+    WORKER.forget();
+    thread::note_fork();
+}

@@ -1,0 +1,270 @@
+//! Purging: what is free goes back to the kernel, a while after it became free.
+//!
+//! ```text
+//! # Role        turns and ticks: when to look, and the walk over the chunks where something was freed
+//! # Turn        half a purge delay. What is free in a turn is marked as aged; what is aged and still free in the next
+//!               one is given back. So memory goes back between half and one delay after it became free.
+//! # Who         a thread of the allocator's own (see `front::worker`), which does whole turns; without one, whoever
+//!               comes by on a slow path, a few chunks at a time (`tick`)
+//! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
+//!               left to give back, nothing is looked at, and nobody wakes
+//! # Progress    lock-free: any number of threads may be in here; one that is stopped withholds the free pages of one
+//!               slab, or of one chunk's granules
+//! # Not here    the pages of granules (see `depot::dirty`), those of a slab (see `slab::page_purge`)
+//! # Checked by  heap::purging, tests/burst_idle.rs, loom_tests/page_purge.rs, loom_tests/alarm.rs
+//! ```
+
+use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
+use crate::depot::alarm::Call;
+use crate::depot::dirty::Due;
+use crate::granule_map::{Region, SlabRef};
+use crate::options::HugePages;
+use crate::owner::Reclaim;
+use crate::slab::GranuleUse;
+use crate::slab::bitmap::FreeWord;
+use crate::slab::marks::PageMarks;
+use crate::slab::page_purge::{self, Left, Parts};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::Pages;
+use crate::thread_cache::Others;
+use crate::units::{ClassIndex, GranuleIndex};
+
+/// Shortest turn, in milliseconds: a step of the clock.
+const TURN_MS_MIN: u64 = 10;
+/// Chunks that a thread on its way through a slow path looks at: some 50 us.
+const TICK_CHUNKS: usize = 4;
+/// Milliseconds between two such looks.
+const TICK_PAUSE_MS: u64 = 1;
+
+/// How far the ticks are. A turn may be begun by one thread and ended by another.
+#[derive(Debug)]
+pub struct Ticks {
+    /// When the next tick is due, in milliseconds of the clock; 0 while nobody has looked yet.
+    next_ms: AtomicU64,
+    /// When the last one was.
+    last_ms: AtomicU64,
+    /// The chunk where it begins: region number * 2^32 + chunk.
+    cursor: AtomicU64,
+}
+
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Ticks {
+    /// At the beginning.
+    pub const fn new() -> Self {
+        Self { next_ms: AtomicU64::new(0), last_ms: AtomicU64::new(0), cursor: AtomicU64::new(0) }
+    }
+}
+
+/// A place in the walk.
+#[derive(Clone, Copy)]
+struct Cursor {
+    region: usize,
+    chunk: usize,
+}
+
+impl Cursor {
+    const START: Self = Self { region: 0, chunk: 0 };
+
+    fn from_word(word: u64) -> Self {
+        Self { region: (word >> 32) as usize, chunk: word as u32 as usize }
+    }
+
+    fn word(self) -> u64 {
+        (self.region as u64) << 32 | self.chunk as u64
+    }
+}
+
+/// A heap, as seen by whoever purges it.
+pub struct Purge<'h, P> {
+    /// What all threads share.
+    pub others: Others<'h, P>,
+    /// The heap's ticks.
+    pub ticks: &'h Ticks,
+}
+
+impl<P: Pages> Purge<'_, P> {
+    /// Milliseconds of a turn.
+    pub fn turn_ms(&self) -> u64 {
+        u64::from(self.others.depot.settings.purge_delay_ms() / 2).max(TURN_MS_MIN)
+    }
+
+    /// Does a turn, or what is left of it until `stop` says so.
+    pub fn turn(&self, due: Due, stop: impl Fn() -> bool) {
+        self.begin_turn(due);
+        let mut cursor = Cursor::START;
+        while let Some(next) = self.visit_next(cursor, due) {
+            if stop() {
+                break;
+            }
+            cursor = next;
+        }
+        self.raise_if_unpurged();
+    }
+
+    /// On the way through a slow path, where no other thread purges: looks at a few chunks if it is time to.
+    pub fn tick(&self) {
+        let depot = self.others.depot;
+        let (Some(call @ (Call::Raised | Call::Urgent)), _) = depot.alarm.call() else { return };
+        let now = depot.os.now_ms();
+        // ordering: Relaxed, times; who is late or early does no harm.
+        let (next, last) = (self.ticks.next_ms.load(Ordering::Relaxed), self.ticks.last_ms.load(Ordering::Relaxed));
+        if next == 0 {
+            // ordering: Relaxed, likewise.
+            self.ticks.next_ms.store(now + self.turn_ms(), Ordering::Relaxed);
+            return;
+        }
+        let is_urgent = call == Call::Urgent && now >= last + TURN_MS_MIN;
+        // One of the threads that come by does it. If it is stopped, another one does at the next tick.
+        // ordering: Relaxed, likewise.
+        let claim = || self.ticks.last_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if (now >= next || is_urgent) && claim() {
+            self.tick_now(if call == Call::Urgent { Due::All } else { Due::Aged }, now);
+        }
+    }
+
+    fn tick_now(&self, due: Due, now: u64) {
+        // ordering: Relaxed, a place to begin; two threads at the same one do no harm.
+        let mut cursor = Cursor::from_word(self.ticks.cursor.load(Ordering::Relaxed));
+        if cursor.word() == Cursor::START.word() {
+            self.begin_turn(due);
+        }
+        let mut next_ms = now + TICK_PAUSE_MS;
+        for _ in 0..TICK_CHUNKS {
+            let Some(next) = self.visit_next(cursor, due) else {
+                cursor = Cursor::START;
+                next_ms = now + self.turn_ms();
+                break;
+            };
+            cursor = next;
+        }
+        // ordering: Relaxed, likewise.
+        self.ticks.cursor.store(cursor.word(), Ordering::Relaxed);
+        self.ticks.next_ms.store(next_ms, Ordering::Relaxed);
+        self.raise_if_unpurged();
+    }
+
+    /// What a turn begins with: caches that nobody uses, before the chunks where their blocks are.
+    fn begin_turn(&self, due: Due) {
+        self.others.depot.next_turn();
+        let _ = self.others.depot.alarm.take();
+        self.others.from_gone();
+        match due {
+            Due::Aged => self.others.take_idle_stashes(),
+            Due::All => self.others.from_idle(),
+        }
+    }
+
+    /// Raises the alarm if there is anything left to do.
+    pub fn raise_if_unpurged(&self) {
+        if self.next_unpurged(Cursor::START).is_some() {
+            self.others.depot.raise(Call::Raised);
+        }
+    }
+
+    /// Looks at the first noted chunk from `cursor` on. Returns the place behind it; `None` where there was none.
+    fn visit_next(&self, cursor: Cursor, due: Due) -> Option<Cursor> {
+        let (region, chunk) = self.next_unpurged(cursor)?;
+        self.visit(region, chunk, due);
+        Some(Cursor { region: region.number(), chunk: chunk + 1 })
+    }
+
+    fn next_unpurged(&self, cursor: Cursor) -> Option<(&Region, usize)> {
+        (cursor.region..REGIONS_MAX).map_while(|number| self.others.depot.regions.get(number)).find_map(|region| {
+            let from = if region.number() == cursor.region { cursor.chunk } else { 0 };
+            (from / GROUP_CHUNKS..region.groups_used()).find_map(|group| {
+                let skip = from.saturating_sub(group * GROUP_CHUNKS) as u32;
+                let chunks = region.group(group).unpurged.chunks() & u64::MAX.checked_shl(skip).unwrap_or(0);
+                (chunks != 0).then(|| (region, group * GROUP_CHUNKS + chunks.trailing_zeros() as usize))
+            })
+        })
+    }
+
+    /// Gives back what is due in a chunk, and notes it again if there is more that will be.
+    fn visit(&self, region: &Region, chunk: usize, due: Due) {
+        let depot = self.others.depot;
+        let group = region.group(chunk / GROUP_CHUNKS);
+        if !group.unpurged.take(chunk % GROUP_CHUNKS) {
+            return; // another thread is at it
+        }
+        // Huge pages that were asked for are not split.
+        let in_slabs = depot.settings.huge_pages() != HugePages::Always && self.purge_slabs(region, chunk, due);
+        let in_granules = depot.purge_due(region, chunk, due);
+        if in_slabs || in_granules {
+            let _ = group.unpurged.note(chunk % GROUP_CHUNKS);
+        } else if group.spans.busy(chunk % GROUP_CHUNKS) == 0 {
+            depot.purge_chunk_meta(region, chunk);
+        }
+    }
+
+    /// Gives back the free pages of a chunk's slabs that are due. `true`: others are left that will be.
+    fn purge_slabs(&self, region: &Region, chunk: usize, due: Due) -> bool {
+        let mut left = false;
+        let mut next = 0;
+        while next < CHUNK_GRANULES {
+            let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + next);
+            next += 1;
+            if let GranuleUse::Slab(class) = region.granule_use(granule)
+                && region.descriptor(granule).back() == 0
+            {
+                let slab = SlabRef::new(region, granule, class);
+                let parts = SlabParts { others: &self.others, slab };
+                left |= page_purge::purge(slab.geometry(), &parts, due == Due::All) == Left::FreePages;
+                next += usize::from(slab.shape().granules) - 1;
+            }
+        }
+        left
+    }
+}
+
+/// A slab that is being purged. It may have become another one since it was found.
+struct SlabParts<'p, 'h, P> {
+    others: &'p Others<'h, P>,
+    slab: SlabRef<'p>,
+}
+
+impl<P> SlabParts<'_, '_, P> {
+    /// Class of the slab that is here now.
+    fn class_now(&self) -> Option<ClassIndex> {
+        let (region, granule) = (self.slab.region(), self.slab.granule);
+        match region.granule_use(granule) {
+            GranuleUse::Slab(class) if region.descriptor(granule).back() == 0 => Some(class),
+            _ => None,
+        }
+    }
+}
+
+impl<P: Pages> Parts for SlabParts<'_, '_, P> {
+    fn word(&self, word: usize) -> &FreeWord {
+        self.slab.word(word)
+    }
+
+    fn marks(&self, granule: usize) -> &PageMarks {
+        &self.slab.region().descriptor(self.slab.granule.offset(granule)).marks
+    }
+
+    fn is_same(&self) -> bool {
+        self.class_now() == Some(self.slab.class)
+    }
+
+    fn drop_pages(&self, first: usize, count: usize) -> bool {
+        let page_shift = self.slab.region().page_shift();
+        debug_assert!((first + count) << page_shift <= self.slab.shape().granules as usize * GRANULE_BYTES);
+        // SAFETY: page_purge I1: every block that touches these pages is this thread's, and they lie in the slab.
+        let start = unsafe { self.slab.base().add(first << page_shift) };
+        // SAFETY: likewise; the slab's chunk is committed.
+        unsafe { self.others.depot.os.purge(start, count << page_shift) }
+    }
+
+    fn release(&self, word: usize, mask: u64) {
+        // While this thread has a block of it, there is a slab here.
+        if let Some(class) = self.class_now() {
+            let slab = SlabRef::new(self.slab.region(), self.slab.granule, class);
+            self.others.owners.release_blocks(self.others.depot, None, &slab, word, mask);
+        }
+    }
+}

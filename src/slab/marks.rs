@@ -1,0 +1,123 @@
+//! What a purge remembers of a granule's OS pages, in a word of its descriptor.
+//!
+//! ```text
+//! # States      of a page:    Used --age--> Aged --purged--> Purged      and back to Used when one of its blocks is
+//!               claimed (`used`)
+//! # Invariants  I1: a page is Purged only if nothing was written to it since: whoever purges a page has all its blocks
+//!                   and marks it before it releases them; whoever claims a block clears the mark afterwards.
+//!               I2: Aged is a mark of time and may come late, on a page that is in use.
+//! # Ordering    MARK: `purged`, then the release of the page's blocks; their claim, then `used`. The blocks' own edge
+//!               (RELEASE-BLOCK) orders them.
+//! # Progress    wait-free
+//! # Checked by  loom_tests/page_purge.rs
+//! ```
+
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU32, Ordering};
+
+/// OS pages of a granule at most: 4 KiB each.
+pub const PAGES_MAX: usize = 16;
+
+/// Zeroed memory is a granule whose pages are all used. Aged pages in the low half, purged ones in the high half.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct PageMarks(AtomicU32);
+
+impl Default for PageMarks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const fn aged(pages: u16) -> u32 {
+    pages as u32
+}
+
+const fn purged(pages: u16) -> u32 {
+    (pages as u32) << PAGES_MAX
+}
+
+impl PageMarks {
+    /// All used.
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// For a new slab: `clean` pages were never written, the others may have been. Only for the slab's maker.
+    pub fn begin(&self, clean: u16) {
+        // ordering: Relaxed; nobody else has the slab, and a late mark of age does no harm (I2).
+        self.0.store(purged(clean), Ordering::Relaxed);
+    }
+
+    /// Is no page marked? Then `used` has nothing to do.
+    #[inline]
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        // ordering: Relaxed [MARK] a mark that matters was set before the caller's blocks were released.
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    /// After blocks in `pages` were claimed: these pages are going to be written.
+    pub fn used(&self, pages: u16) {
+        let marks = aged(pages) | purged(pages);
+        // ordering: Relaxed [MARK] as in `is_clear`.
+        if self.0.load(Ordering::Relaxed) & marks != 0 && !bug("mark kept when used") {
+            self.0.fetch_and(!marks, Ordering::Relaxed);
+        }
+    }
+
+    /// Which of the `free` pages are neither purged nor in use: those that were aged already, and the others, which
+    /// are aged now.
+    #[must_use]
+    pub fn age(&self, free: u16) -> (u16, u16) {
+        // ordering: Relaxed, a guess: whoever purges claims the blocks first, and pages are purged twice at worst.
+        let marks = self.0.load(Ordering::Relaxed);
+        let unpurged = free & !((marks >> PAGES_MAX) as u16);
+        let old = unpurged & marks as u16;
+        let young = unpurged & !old;
+        if young != 0 {
+            self.0.fetch_or(aged(young), Ordering::Relaxed);
+        }
+        (old, young)
+    }
+
+    /// The caller has all blocks of `pages` and has given the pages back.
+    pub fn purged(&self, pages: u16) {
+        // ordering: Relaxed [MARK] before the caller releases the blocks.
+        self.0.fetch_or(purged(pages), Ordering::Relaxed);
+    }
+
+    /// Pages that are purged, at some moment.
+    pub fn purged_pages(&self) -> u16 {
+        // ordering: Relaxed, for tests at rest.
+        (self.0.load(Ordering::Relaxed) >> PAGES_MAX) as u16
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_age_are_purged_and_become_used_again() {
+        let marks = PageMarks::new();
+        assert_eq!(marks.age(0b0110), (0, 0b0110));
+        marks.used(0b0010);
+        assert_eq!(marks.age(0b0110), (0b0100, 0b0010));
+        marks.purged(0b0100);
+        assert_eq!(marks.age(0b0110), (0b0010, 0));
+        marks.used(0b0100);
+        assert_eq!(marks.age(0b0100), (0, 0b0100));
+        assert_eq!(marks.purged_pages(), 0);
+    }
+
+    #[test]
+    fn clean_pages_begin_purged() {
+        let marks = PageMarks::new();
+        marks.begin(u16::MAX);
+        assert!(!marks.is_clear());
+        assert_eq!(marks.age(u16::MAX), (0, 0));
+        marks.used(1);
+        assert_eq!(marks.age(u16::MAX), (0, 1));
+    }
+}

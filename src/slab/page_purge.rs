@@ -1,0 +1,260 @@
+//! Giving back the free pages of a slab, whoever holds it: claim every block of a page, drop the page, release.
+//!
+//! ```text
+//! # Role        which pages those are, and the order of the steps; the steps themselves are the caller's
+//! # Invariants  I1: a page is given back only while this thread has every block that touches it.
+//!               I2: a slab of which this thread has a block stays what it is: nobody else can claim all its blocks.
+//!                   The class that was read before the claim is looked at again after it; blocks that turn out to be
+//!                   of another slab go back to that slab, untouched.
+//! # Progress    wait-free. A thread that is stopped here withholds the blocks of free pages of one slab.
+//! # Not here    which slabs, when (see `purge`); queueing after the release (see `owner::dissolve`)
+//! # Checked by  loom_tests/page_purge.rs, heap::purging
+//! ```
+
+use super::bitmap::FreeWord;
+use super::marks::{PAGES_MAX, PageMarks};
+use crate::config::GRANULE_SHIFT;
+use crate::size_class::{SLAB_BLOCKS_MAX, SLAB_GRANULES_MAX, SizeClass};
+use crate::sync::planted::bug;
+use core::ops::Range;
+
+/// Words of a slab's bitmap at most.
+const WORDS_MAX: usize = SLAB_BLOCKS_MAX / 64;
+
+/// Pages of a slab, one bit each.
+type PageSet = u128;
+const _: () = assert!(SLAB_GRANULES_MAX * PAGES_MAX <= PageSet::BITS as usize);
+
+/// What a purge of a slab needs to reach.
+pub trait Parts {
+    /// Word `word` of the bitmap.
+    fn word(&self, word: usize) -> &FreeWord;
+    /// The marks of granule `granule` of the slab.
+    fn marks(&self, granule: usize) -> &PageMarks;
+    /// Is there still a slab of that class at this place? Asked while a block of it is claimed.
+    fn is_same(&self) -> bool;
+    /// Gives `count` pages from page `first` on back. `false`: refused.
+    fn drop_pages(&self, first: usize, count: usize) -> bool;
+    /// Releases claimed blocks of word `word`, of whatever slab is there.
+    fn release(&self, word: usize, mask: u64);
+}
+
+/// A slab's class and the size of OS pages: where blocks and pages lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Geometry<'a> {
+    shape: &'a SizeClass,
+    page_shift: u32,
+}
+
+impl<'a> Geometry<'a> {
+    /// For slabs of that class, and OS pages of `1 << page_shift` bytes, at most a granule.
+    pub fn new(shape: &'a SizeClass, page_shift: u32) -> Self {
+        Self { shape, page_shift }
+    }
+
+    /// Pages of a granule.
+    fn granule_pages(&self) -> usize {
+        1 << (GRANULE_SHIFT - self.page_shift)
+    }
+
+    /// The blocks that touch page `page`; none in the tail behind the last block.
+    fn blocks_of(&self, page: usize) -> Range<usize> {
+        let (bytes, blocks) = (self.shape.bytes as usize, self.shape.blocks as usize);
+        let first = (page << self.page_shift) / bytes;
+        let last = (((page + 1) << self.page_shift) - 1) / bytes;
+        first.min(blocks)..(last + 1).min(blocks)
+    }
+
+    /// Calls `mark` with the granule and the pages that blocks `first` to `last` of word `word` touch.
+    #[inline]
+    pub fn pages_of(&self, word: usize, first: u32, last: u32, mut mark: impl FnMut(usize, u16)) {
+        let bytes = self.shape.bytes as usize;
+        let first = ((word * 64 + first as usize) * bytes) >> self.page_shift;
+        let last = ((word * 64 + last as usize + 1) * bytes - 1) >> self.page_shift;
+        let in_granule = self.granule_pages();
+        let mut page = first;
+        while page <= last {
+            let (granule, from) = (page / in_granule, page % in_granule);
+            let count = (last - page + 1).min(in_granule - from);
+            mark(granule, (((1u32 << count) - 1) << from) as u16);
+            page += count;
+        }
+    }
+}
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Left {
+    /// Nothing, before a block of the slab is freed again.
+    Nothing,
+    /// Pages that are free, but not for long enough, or were in somebody's hand.
+    FreePages,
+}
+
+/// Gives back the free pages of a slab that were free at the last call already; with `force`, all free pages.
+pub fn purge(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Left {
+    let shape = geometry.shape;
+    let words = shape.words();
+    let mut free = [0u64; WORDS_MAX];
+    let mut any = 0;
+    for (word, bits) in free.iter_mut().enumerate().take(words) {
+        *bits = slab.word(word).look();
+        any |= *bits;
+    }
+    if any == 0 {
+        return Left::Nothing;
+    }
+    let (wanted, young, blockless) = due_pages(geometry, slab, &free, force);
+    if wanted == 0 {
+        return if young == 0 { Left::Nothing } else { Left::FreePages };
+    }
+    let claimed = claim_blocks(geometry, slab, wanted);
+    let mut dropped = 0;
+    if claimed.iter().any(|&taken| taken != 0) && (slab.is_same() || bug("class not looked at again")) {
+        let whole = for_each_page(wanted)
+            .filter(|&page| bug("page without all blocks") || is_set(&claimed, geometry.blocks_of(page)))
+            .fold(0, |pages, page| pages | 1 << page);
+        if whole != 0 {
+            dropped = drop_runs(geometry, slab, whole | blockless);
+        }
+    }
+    for (word, &taken) in claimed.iter().enumerate() {
+        if taken != 0 {
+            slab.release(word, taken);
+        }
+    }
+    if bug("purged after the release") {
+        note_purged(geometry, slab, dropped);
+    }
+    if young == 0 && wanted & !dropped == 0 { Left::Nothing } else { Left::FreePages }
+}
+
+/// Free pages that are due, free pages that are not, and unpurged pages that no block touches.
+fn due_pages(
+    geometry: Geometry<'_>,
+    slab: &impl Parts,
+    free: &[u64; WORDS_MAX],
+    force: bool,
+) -> (PageSet, PageSet, PageSet) {
+    let in_granule = geometry.granule_pages();
+    let (mut wanted, mut young, mut blockless) = (0, 0, 0);
+    for granule in 0..geometry.shape.granules as usize {
+        let (mut free_pages, mut without_blocks) = (0u16, 0u16);
+        for page in 0..in_granule {
+            let blocks = geometry.blocks_of(granule * in_granule + page);
+            if blocks.is_empty() {
+                without_blocks |= 1 << page;
+            } else if is_set(free, blocks) {
+                free_pages |= 1 << page;
+            }
+        }
+        let shift = granule * in_granule;
+        let marks = slab.marks(granule);
+        blockless |= PageSet::from(without_blocks & !marks.purged_pages()) << shift;
+        if free_pages != 0 {
+            let (old, new) = marks.age(free_pages);
+            wanted |= PageSet::from(if force { old | new } else { old }) << shift;
+            young |= PageSet::from(if force { 0 } else { new }) << shift;
+        }
+    }
+    (wanted, young, blockless)
+}
+
+/// Claims what is free of the blocks that touch the pages.
+fn claim_blocks(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) -> [u64; WORDS_MAX] {
+    let mut claimed = [0u64; WORDS_MAX];
+    for page in for_each_page(pages) {
+        for_each_word(geometry.blocks_of(page), |word, mask| claimed[word] |= mask);
+    }
+    for (word, blocks) in claimed.iter_mut().enumerate() {
+        if *blocks != 0 {
+            *blocks = slab.word(word).claim_these(*blocks);
+        }
+    }
+    claimed
+}
+
+/// Gives the pages back, run by run; those that were are marked and returned.
+fn drop_runs(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) -> PageSet {
+    let mut rest = pages;
+    while rest != 0 {
+        let first = rest.trailing_zeros();
+        let count = (!(rest >> first)).trailing_zeros();
+        let run = (PageSet::MAX >> (PageSet::BITS - count)) << first;
+        rest &= !run;
+        // What is refused is not asked for again before a block is freed: locked memory stays locked for long.
+        if slab.drop_pages(first as usize, count as usize) && !bug("purged after the release") {
+            note_purged(geometry, slab, run);
+        }
+    }
+    pages
+}
+
+fn note_purged(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) {
+    let in_granule = geometry.granule_pages();
+    for granule in 0..geometry.shape.granules as usize {
+        let of_granule = (pages >> (granule * in_granule)) & ((1 << in_granule) - 1);
+        if of_granule != 0 {
+            slab.marks(granule).purged(of_granule as u16);
+        }
+    }
+}
+
+fn for_each_page(mut pages: PageSet) -> impl Iterator<Item = usize> {
+    core::iter::from_fn(move || {
+        let page = pages.trailing_zeros();
+        pages &= pages.wrapping_sub(1);
+        (page < PageSet::BITS).then_some(page as usize)
+    })
+}
+
+/// Are the bits of all `blocks` set?
+fn is_set(words: &[u64; WORDS_MAX], blocks: Range<usize>) -> bool {
+    let mut all = true;
+    for_each_word(blocks, |word, mask| all &= words[word] & mask == mask);
+    all
+}
+
+/// Calls `part` with each word of `blocks`, and their bits there.
+fn for_each_word(blocks: Range<usize>, mut part: impl FnMut(usize, u64)) {
+    let mut block = blocks.start;
+    while block < blocks.end {
+        let (word, from) = (block / 64, block % 64);
+        let count = (blocks.end - block).min(64 - from);
+        part(word, (u64::MAX >> (64 - count)) << from);
+        block += count;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::size_class::{all, shape};
+
+    #[test]
+    fn blocks_and_pages_touch_each_other_both_ways() {
+        for page_shift in [12, 14, 16] {
+            for class in all() {
+                let shape = shape(class);
+                let geometry = Geometry::new(shape, page_shift);
+                let pages = shape.granules as usize * geometry.granule_pages();
+                let bytes = shape.bytes as usize;
+                for block in 0..shape.blocks as usize {
+                    let mut touched = Vec::new();
+                    geometry.pages_of(block / 64, block as u32 % 64, block as u32 % 64, |granule, mask| {
+                        let first = granule * geometry.granule_pages();
+                        touched.extend((0..16).filter(|bit| mask >> bit & 1 != 0).map(|bit| first + bit));
+                    });
+                    let expected = block * bytes >> page_shift..=(block * bytes + bytes - 1) >> page_shift;
+                    assert!(touched.iter().copied().eq(expected), "block {block} of {bytes} bytes");
+                    for page in touched {
+                        assert!(geometry.blocks_of(page).contains(&block));
+                    }
+                }
+                let touching: usize = (0..pages).map(|page| geometry.blocks_of(page).len()).sum();
+                assert!(touching >= shape.blocks as usize);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! A thread of the allocator's own, and the word that it sleeps on.
+//!
+//! The thread has a small stack, lets every signal go to the program's threads, and is joined before the memory that it
+//! looks at goes away.
+
+use super::pages::KeepErrno;
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+
+/// The thread, if there is one.
+///
+/// ```text
+/// None -> Starting -> Running -> Stopped        Stopped is final; `forget` leads back to None, in a forked child
+///   ^        |
+///   +--------+ (Failed: not tried again)
+/// ```
+#[derive(Debug)]
+pub struct Worker {
+    state: AtomicU8,
+    /// The thread, once `Running`: an integer or a pointer, depending on the C library.
+    thread: AtomicPtr<libc::c_void>,
+}
+
+const NONE: u8 = 0;
+const STARTING: u8 = 1;
+const RUNNING: u8 = 2;
+const FAILED: u8 = 3;
+const STOPPED: u8 = 4;
+
+/// Bytes of the thread's stack beyond what the C library needs at least. A sweep needs some 4 KiB.
+const STACK_BYTES: usize = 64 << 10;
+
+impl Worker {
+    /// No thread yet.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self { state: AtomicU8::new(NONE), thread: AtomicPtr::new(core::ptr::null_mut()) }
+    }
+
+    /// Is the thread there, or on its way?
+    #[inline]
+    pub fn is_running(&self) -> bool {
+        // ordering: Relaxed; a hint, nothing is read on the strength of it.
+        matches!(self.state.load(Ordering::Relaxed), STARTING | RUNNING)
+    }
+
+    /// Starts the thread, which runs `body`, unless it was tried before.
+    pub fn start(&self, body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
+        // ordering: Relaxed; the thread starts by a call that orders everything.
+        if self.state.compare_exchange(NONE, STARTING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            return;
+        }
+        let _errno = KeepErrno::new();
+        let next = match spawn(body) {
+            Some(thread) => {
+                // ordering: Relaxed; published by the exchange below.
+                self.thread.store(core::ptr::without_provenance_mut(thread as usize), Ordering::Relaxed);
+                RUNNING
+            }
+            None => FAILED,
+        };
+        // ordering: Release [WORKER] the thread's name; pairs with Acquire in `join`. If the process ends meanwhile,
+        // it stays as it is: nobody joins the thread then.
+        let _ = self.state.compare_exchange(STARTING, next, Ordering::Release, Ordering::Relaxed);
+    }
+
+    /// Waits for the end of the thread, which the caller has told to end. None is started afterwards.
+    pub fn join(&self) {
+        // ordering: Acquire [WORKER] pairs with Release in `start`.
+        if self.state.swap(STOPPED, Ordering::Acquire) == RUNNING {
+            // ordering: Relaxed, see above.
+            let thread = self.thread.load(Ordering::Relaxed).addr() as libc::pthread_t;
+            // SAFETY: made by `start`, joined once: the state is not `RUNNING` any more.
+            unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+        }
+    }
+
+    /// In the child of a fork, where the thread is not: it can be started again.
+    pub fn forget(&self) {
+        // ordering: Relaxed; the caller is alone.
+        self.state.store(NONE, Ordering::Relaxed);
+    }
+}
+
+fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
+    // SAFETY: all zeros is a valid signal set.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
+    // SAFETY: `all` is valid.
+    unsafe { libc::sigfillset(&raw mut all) };
+    // SAFETY: both sets are valid. The new thread inherits the mask.
+    if unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) } != 0 {
+        return None;
+    }
+    let thread = spawn_with_stack(body);
+    // SAFETY: the mask that was set before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut()) };
+    thread
+}
+
+fn spawn_with_stack(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
+    let mut thread = 0;
+    // SAFETY: all zeros is valid memory for `pthread_attr_init` to fill.
+    let mut attributes: libc::pthread_attr_t = unsafe { core::mem::zeroed() };
+    // SAFETY: `attributes` is valid.
+    if unsafe { libc::pthread_attr_init(&raw mut attributes) } != 0 {
+        return None;
+    }
+    // SAFETY: sysconf has no conditions.
+    let least =
+        usize::try_from(unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) }).unwrap_or(libc::PTHREAD_STACK_MIN);
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, least + STACK_BYTES) };
+    // SAFETY: all arguments are valid; the body needs none of its own.
+    let mut made = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, body, core::ptr::null_mut()) };
+    if made == libc::EINVAL {
+        // The program's thread-local data may not fit in so small a stack.
+        // SAFETY: as above.
+        made = unsafe { libc::pthread_create(&raw mut thread, core::ptr::null(), body, core::ptr::null_mut()) };
+    }
+    // SAFETY: initialised above, not used any more.
+    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    (made == 0).then_some(thread)
+}
+
+/// Names the calling thread, for `ps` and debuggers.
+pub fn name_thread() {
+    // SAFETY: a text that ends with a zero, of at most 15 letters.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"magalloc".as_ptr()) };
+}
+
+/// Sleeps while `word` is `value`, at most `milliseconds` if given. May wake without reason.
+pub fn wait(word: &AtomicU32, value: u32, milliseconds: Option<u64>) {
+    let _errno = KeepErrno::new();
+    let timeout = milliseconds.map(|milliseconds| libc::timespec {
+        tv_sec: (milliseconds / 1000) as libc::time_t,
+        tv_nsec: (milliseconds % 1000 * 1_000_000) as libc::c_long,
+    });
+    let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is valid for the call, the timeout too.
+    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, value, timeout) };
+}
+
+/// Wakes who sleeps on `word`.
+pub fn wake(word: &AtomicU32) {
+    let _errno = KeepErrno::new();
+    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+    // SAFETY: the word is valid for the call.
+    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, 1) };
+}

@@ -1,0 +1,160 @@
+//! All caches, and what other threads may do with one: take the stash of a thread that idles, and in the child of a
+//! fork all that a thread had that is not there.
+//!
+//! ```text
+//! # Role        what keeps idle threads from withholding memory, at no cost for the fast path
+//! # Invariants  I1: whoever took a number out of the owners' `gone` has that number's cache as if it were its own.
+//! # Progress    lock-free
+//! # Not here    a thread's own emptying (see `Cached::drain`)
+//! ```
+
+use super::miss::slot_at;
+use super::{Cached, STASH_MAX, ThreadCache, dummy_top};
+use crate::config::{MAGAZINE_SLOTS, RECORDS_MAX};
+use crate::depot::Depot;
+use crate::depot::magazines::Magazine;
+use crate::meta::Range;
+use crate::owner::{Owners, Reclaim};
+use crate::size_class::{self, shape};
+use crate::sync::Ordering;
+use crate::sys::Pages;
+use crate::units::ClassIndex;
+use core::ptr::NonNull;
+
+/// The caches of all threads, by their owners' numbers.
+#[derive(Debug)]
+pub struct Caches(Range<ThreadCache>);
+
+/// Address space for thread caches, in bytes.
+const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<ThreadCache>()).next_power_of_two();
+
+impl Default for Caches {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Caches {
+    /// None yet.
+    pub const fn new() -> Self {
+        Self(Range::new(RANGE_BYTES))
+    }
+
+    /// Caches made so far.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The range that they lie in.
+    pub fn range(&self) -> &Range<ThreadCache> {
+        &self.0
+    }
+
+    /// All caches, with and without threads.
+    pub fn iter(&self) -> impl Iterator<Item = &ThreadCache> {
+        // SAFETY: below the length.
+        (0..self.len()).map(|number| unsafe { self.get(number) })
+    }
+
+    /// The cache of that number.
+    ///
+    /// # Safety
+    /// It was made: the number is below a length that the caller has seen.
+    pub unsafe fn get(&self, number: usize) -> &ThreadCache {
+        // SAFETY: the caller's promise.
+        let cache = unsafe { self.0.get(number) };
+        // SAFETY: committed, type-stable, and atomics only.
+        unsafe { cache.as_ref() }
+    }
+}
+
+/// The caches, as other threads than theirs see them.
+pub struct Others<'h, P> {
+    /// Where spans and magazines go.
+    pub depot: &'h Depot<P>,
+    /// Where blocks go.
+    pub owners: &'h Owners,
+    /// The caches.
+    pub caches: &'h Caches,
+}
+
+impl<P: Pages> Others<'_, P> {
+    /// Takes the stashes of threads that did not call the slow path since this was called last.
+    pub fn take_idle_stashes(&self) {
+        for cache in self.caches.iter() {
+            // ordering: Relaxed, counts.
+            let calls = cache.slow_calls.load(Ordering::Relaxed);
+            if cache.slow_calls_seen.swap(calls, Ordering::Relaxed) == calls {
+                self.take_stash(cache);
+            }
+        }
+    }
+
+    fn take_stash(&self, cache: &ThreadCache) {
+        for class in size_class::all() {
+            for place in 0..STASH_MAX {
+                if cache.classes[class.get()].stash_is_empty(place) {
+                    continue;
+                }
+                if let Some(magazine) = cache.classes[class.get()].stash_take(place).and_then(NonNull::new) {
+                    self.dissolve_whole(class, magazine);
+                }
+            }
+        }
+    }
+
+    /// Dissolves a full magazine that the caller has taken out of a stash.
+    fn dissolve_whole(&self, class: ClassIndex, magazine: NonNull<Magazine>) {
+        let whole = usize::from(shape(class).magazine_blocks);
+        let first = slot_at(magazine.as_ptr(), MAGAZINE_SLOTS - whole);
+        // SAFETY: a stashed magazine is full, and whoever took it out has it.
+        let blocks = unsafe { core::slice::from_raw_parts(first, whole) };
+        self.owners.dissolve(self.depot, None, class, blocks);
+        // SAFETY: it came from the pool, and nobody else knows it.
+        unsafe { self.depot.magazines.give(magazine) };
+    }
+
+    /// Takes over what one thread had that is gone. `false`: there is none.
+    fn adopt_gone(&self) -> bool {
+        let Some(number) = self.owners.take_gone() else { return false };
+        if number.get() < self.caches.len() {
+            let cached = Cached {
+                // SAFETY: below the length.
+                cache: unsafe { self.caches.get(number.get()) },
+                me: number,
+                depot: self.depot,
+                owners: self.owners,
+                caches: self.caches,
+                own: core::marker::PhantomData,
+            };
+            for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
+                cached.cache.forget(class);
+            }
+            cached.drain();
+        }
+        self.owners.orphan(self.depot, number);
+        true
+    }
+}
+
+impl<P: Pages> Reclaim for Others<'_, P> {
+    fn from_gone(&self) {
+        while self.adopt_gone() {}
+    }
+
+    fn from_idle(&self) {
+        self.caches.iter().for_each(|cache| self.take_stash(cache));
+    }
+}
+
+impl ThreadCache {
+    /// Loses what the class has: its blocks and magazines may be counted twice or be in a vanished thread's hand.
+    fn forget(&self, class: ClassIndex) {
+        self.tops.set_top(class, dummy_top());
+        let state = &self.classes[class.get()];
+        for place in 0..STASH_MAX {
+            let _ = state.stash_take(place);
+        }
+        state.set_stash_len(0);
+    }
+}

@@ -1,0 +1,459 @@
+//! The child of a fork: it can do at once whatever the parent could, it gets back what the threads had that do not
+//! exist there, gives memory back like any process, and unmaps everything at its end.
+//!
+//! Each scenario is a process that forks. Children report their ends on standard error, so that the test can count.
+
+use light::{Exchange, Light, Random, Worker, class_sizes};
+use magalloc::{Magalloc, Stats, stats};
+use process::{Outcome, child, layout, on_raw_thread};
+use std::alloc::GlobalAlloc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+
+mod light;
+mod proc;
+mod process;
+
+/// Short, so that memory is given back all the time while others fork.
+const DELAY_MS: u64 = 200;
+
+#[global_allocator]
+static GLOBAL: Magalloc = Magalloc::new().report_exit(true).purge_delay_ms(DELAY_MS as u32);
+
+const MIB: u64 = 1 << 20;
+const CHUNK: u64 = 4 * MIB;
+
+fn main() {
+    process::main(
+        &[
+            ("busy", || busy(|| forks(250))),
+            ("busy_in_thread", || busy(|| std::thread::spawn(|| forks(100)).join().unwrap())),
+            ("busy_together", || busy(|| together(50))),
+            ("first_call", || busy(|| (0..20).for_each(|_| on_raw_thread(|| forks(1))))),
+            ("without_handlers", without_handlers),
+            ("adopt", adopt),
+            ("late_frees", late_frees),
+            ("purge", purge),
+            ("purge_inherited", purge_inherited),
+            ("copies", copies),
+            ("generations", || generation(3)),
+        ],
+        &[
+            ("children_of_busy_threads_work_and_unmap_all", || all_unmapped("busy", 251)),
+            ("children_of_any_thread_do", || all_unmapped("busy_in_thread", 101)),
+            ("threads_fork_at_the_same_time", || assert_eq!(child("busy_together").code, Some(0))),
+            ("first_call_of_a_thread_is_in_the_child", || all_unmapped("first_call", 21)),
+            ("child_without_handlers_works_and_ends", child_without_handlers_works_and_ends),
+            ("child_gets_back_what_vanished_threads_had", || all_unmapped("adopt", 3)),
+            ("blocks_of_vanished_threads_come_home", || all_unmapped("late_frees", 2)),
+            ("child_and_parent_give_memory_back_when_idle", || all_unmapped("purge", 2)),
+            ("child_gives_back_what_was_free_at_the_fork", || all_unmapped("purge_inherited", 2)),
+            ("fork_copies_few_pages", || all_unmapped("copies", 2)),
+            ("grandchildren_work", || all_unmapped("generations", 4)),
+        ],
+    );
+}
+
+/// The scenario `name` ends well, and `ends` processes of it report that all was unmapped.
+fn all_unmapped(name: &str, ends: usize) {
+    let outcome = child(name);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""), "{outcome:?}");
+    expect_reports(&outcome, ends);
+}
+
+fn expect_reports(outcome: &Outcome, count: usize) {
+    let lines = outcome.stderr.split_inclusive('\n');
+    let reports: Vec<_> = lines.map(|line| process::report_line(line).unwrap_or_else(|| panic!("{line}"))).collect();
+    assert_eq!(reports.len(), count, "{reports:?}");
+    assert!(reports.iter().all(|(unmapped, mapped)| unmapped == mapped && *mapped > 0), "{reports:?}");
+}
+
+/// Seconds after which the kernel ends a forked child that hangs.
+const SECONDS_MAX: libc::c_uint = 20;
+
+/// Forks. The child runs `body` and ends like a program that returns from `main`.
+fn fork(body: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child goes on as a process of one thread, and uses nothing of std that another may have locked.
+    in_child(unsafe { libc::fork() }, body)
+}
+
+fn in_child(pid: libc::pid_t, body: impl FnOnce()) -> libc::pid_t {
+    assert!(pid >= 0, "{}", std::io::Error::last_os_error());
+    if pid > 0 {
+        return pid;
+    }
+    // SAFETY: alarm has no conditions.
+    unsafe { libc::alarm(SECONDS_MAX) };
+    std::process::exit(if catch_unwind(AssertUnwindSafe(body)).is_ok() { 0 } else { 101 });
+}
+
+/// Waits for a child, which must end well.
+fn wait(pid: libc::pid_t) {
+    let mut status = -1;
+    // SAFETY: `status` is valid.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 0, "status of the child: {status:#x}");
+}
+
+/// Blocks of every class and some large ones, allocated, resized and freed.
+fn use_every_class() {
+    let sizes = class_sizes().chain([40_000, 100_000, 1 << 20, 5 << 20]);
+    let mut lights: Vec<_> = sizes.flat_map(|size| (0..4).map(move |_| Light::new(size, 8))).collect();
+    for number in (0..lights.len()).step_by(5) {
+        let size = lights[number].size();
+        lights[number].resize(size * 3 / 2);
+    }
+    while lights.len() > 1 {
+        // From both ends.
+        lights.swap_remove(0);
+        lights.pop();
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static EXCHANGE: Exchange = Exchange::new();
+
+/// Runs `body` while other threads allocate and free without pause; what they had is free again afterwards.
+fn busy(body: fn()) {
+    const THREADS: usize = 3;
+    let before = quiet();
+    let begun = Arc::new(Barrier::new(THREADS + 1));
+    let threads = [0, 1, 2].map(|seed| {
+        let begun = Arc::clone(&begun);
+        std::thread::spawn(move || {
+            let mut worker = Worker::new(seed, &EXCHANGE, 300);
+            (0..1_000).for_each(|_| worker.step());
+            begun.wait();
+            while !STOP.load(Ordering::Relaxed) {
+                worker.step();
+            }
+        })
+    });
+    begun.wait();
+    body();
+    STOP.store(true, Ordering::Relaxed);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    EXCHANGE.clear();
+    let after = quiet();
+    assert!(after.live <= before.live + MIB / 4, "{before:?}\n{after:?}");
+}
+
+/// Figures and invariants while no other thread of the program is inside.
+fn quiet() -> Stats {
+    magalloc::flush_thread();
+    magalloc::check();
+    stats()
+}
+
+fn forks(count: usize) {
+    for number in 0..count {
+        let mut random = Random::new(number as u64);
+        // Of every size, some of them from other threads: freed both by the child and by the parent.
+        let held: Vec<_> = (0..30)
+            .filter_map(|_| {
+                let size = 8 + random.size_below(90_000);
+                EXCHANGE.swap(&mut random, Light::new(size, 8))
+            })
+            .collect();
+        wait(fork(|| {
+            drop(held);
+            use_every_class();
+            on_raw_thread(use_every_class);
+            EXCHANGE.clear();
+            magalloc::purge_all();
+        }));
+    }
+}
+
+/// Two threads fork; their children report at the same time, so nobody can read it.
+fn together(count: usize) {
+    let threads = [0, 1].map(|_| std::thread::spawn(move || forks(count)));
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+/// A fork by the bare system call: no handler of pthreads runs, and the child learns of nothing.
+fn without_handlers() {
+    busy(|| {
+        for _ in 0..10 {
+            // SAFETY: as in `fork`; the child makes no threads, of which the C library would know too little.
+            let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+            wait(in_child(pid as libc::pid_t, || {
+                use_every_class();
+                magalloc::purge_all();
+            }));
+        }
+    });
+}
+
+fn child_without_handlers_works_and_ends() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return process::skip("arguments of clone are written down for x86-64 only");
+    }
+    all_unmapped("without_handlers", 11);
+}
+
+/// Threads that have done something and wait.
+struct Parked<T> {
+    threads: Vec<JoinHandle<()>>,
+    barrier: Arc<Barrier>,
+    /// What they returned.
+    results: Vec<T>,
+}
+
+/// Starts `count` threads that run `body` and then wait.
+fn parked<T: Send + 'static>(count: usize, body: fn() -> T) -> Parked<T> {
+    let barrier = Arc::new(Barrier::new(count + 1));
+    let (to, from) = std::sync::mpsc::channel();
+    let threads = (0..count).map(|_| {
+        let (barrier, to) = (Arc::clone(&barrier), to.clone());
+        std::thread::spawn(move || {
+            to.send(body()).unwrap();
+            drop(to);
+            // Once when all have done it, once at the end.
+            barrier.wait();
+            barrier.wait();
+        })
+    });
+    let threads = threads.collect();
+    barrier.wait();
+    drop(to);
+    Parked { threads, results: from.into_iter().collect(), barrier }
+}
+
+impl<T> Parked<T> {
+    /// Lets the threads end.
+    fn join(self) -> Vec<T> {
+        self.barrier.wait();
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        self.results
+    }
+}
+
+const PARKED: usize = 8;
+/// Bytes of blocks that `fill` makes of each class: several slabs.
+const FILL_BYTES: usize = 200 << 10;
+
+/// Fills the thread's cache and leaves it free slabs of all classes.
+fn fill() {
+    for size in class_sizes() {
+        let blocks: Vec<_> = (0..FILL_BYTES.div_ceil(size)).map(|_| take(size)).collect();
+        blocks.into_iter().for_each(|block| give(block, size));
+    }
+}
+
+/// A block whose first byte is touched. Faster than one that knows what it is.
+fn take(size: usize) -> *mut u8 {
+    // SAFETY: the size is not 0.
+    let block = unsafe { GLOBAL.alloc(layout(size)) };
+    assert!(!block.is_null());
+    // SAFETY: the block has at least one byte.
+    unsafe { block.write(1) };
+    block
+}
+
+fn give(block: *mut u8, size: usize) {
+    process::give(&GLOBAL, block, size);
+}
+
+/// Takes granules until no free one is left in the chunks that there are: what is free then lies in slabs and caches.
+fn take_free_spans() -> Vec<*mut u8> {
+    const GRANULE: usize = 64 << 10;
+    let mut spans = Vec::with_capacity(100_000);
+    let committed = stats().committed;
+    while stats().committed == committed {
+        // A chunk, or what the free ones lack to a chunk; then the small change.
+        spans.push(take(GRANULE));
+    }
+    spans.extend((1..CHUNK as usize / GRANULE).map(|_| take(GRANULE)));
+    spans
+}
+
+fn adopt() {
+    let threads = parked(PARKED, fill);
+    let spans = take_free_spans();
+    let before = stats();
+    assert_eq!(before.threads, PARKED as u64 + 1, "{before:?}");
+    assert!(before.cached > 6 * MIB && before.free > 32 * MIB, "{before:?}");
+    // In blocks of all classes.
+    wait(fork(|| {
+        let bytes = (before.free + before.cached) as usize * 8 / 10 / class_sizes().count();
+        for size in class_sizes() {
+            (0..bytes / size).for_each(|_| _ = take(size));
+        }
+        expect_adopted(&before);
+    }));
+    // In one class, of which the vanished threads had little: their slabs have to become spans again.
+    wait(fork(|| {
+        const SIZE: usize = 500;
+        let bytes = (before.free + before.cached) as usize * 6 / 10;
+        (0..bytes / SIZE).for_each(|_| _ = take(SIZE));
+        expect_adopted(&before);
+    }));
+    let after = stats();
+    assert_eq!((after.threads, after.committed), (before.threads, before.committed), "{before:?}\n{after:?}");
+    spans.into_iter().for_each(|span| give(span, 64 << 10));
+    threads.join();
+}
+
+/// In the child: hardly any memory was added, and before it has to be, all vanished threads are adopted.
+fn expect_adopted(before: &Stats) {
+    let after = stats();
+    assert!(after.committed <= before.committed + CHUNK + MIB, "{before:?}\n{after:?}");
+    let mut added = stats();
+    while added.committed <= after.committed + CHUNK {
+        (0..1_000).for_each(|_| _ = take(1000));
+        added = stats();
+    }
+    assert_eq!(added.threads, 1, "{before:?}\n{added:?}");
+    assert!(added.cached < 3 * MIB, "{before:?}\n{added:?}");
+}
+
+/// Blocks of a thread that frees every second: address and size of those that are left.
+fn leave_blocks() -> Vec<(usize, usize)> {
+    let sizes = class_sizes().flat_map(|size| std::iter::repeat_n(size, 60)).chain([64 << 10, 320 << 10, 8 << 20]);
+    let blocks: Vec<_> = sizes.map(|size| (take(size).expose_provenance(), size)).collect();
+    for &(block, size) in blocks.iter().step_by(2) {
+        give(std::ptr::with_exposed_provenance_mut(block), size);
+    }
+    blocks.into_iter().skip(1).step_by(2).collect()
+}
+
+fn late_frees() {
+    let mut threads = parked(PARKED, leave_blocks);
+    let blocks: Vec<_> = std::mem::take(&mut threads.results).into_iter().flatten().collect();
+    let bytes: u64 = blocks.iter().map(|&(_, size)| size as u64).sum();
+    assert!(bytes > 64 * MIB && blocks.len() > 10_000, "{bytes} bytes in {} blocks", blocks.len());
+    let free_all = || {
+        let before = quiet();
+        for &(block, size) in &blocks {
+            give(std::ptr::with_exposed_provenance_mut(block), size);
+        }
+        let after = quiet();
+        assert_eq!(after.live, before.live - bytes, "{before:?}\n{after:?}");
+        assert_eq!(after.large_blocks, before.large_blocks - PARKED as u64, "{before:?}\n{after:?}");
+        after
+    };
+    wait(fork(|| {
+        let free = free_all();
+        // As much again, and more, so that all vanished threads are adopted; then it comes home as well.
+        let taken: Vec<_> =
+            class_sizes().flat_map(|size| (0..(4 << 20) / size / 8).map(move |_| (take(size), size))).collect();
+        let large: Vec<_> = (0..20).map(|_| take(8 << 20)).collect();
+        large.into_iter().for_each(|block| give(block, 8 << 20));
+        taken.into_iter().for_each(|(block, size)| give(block, size));
+        let after = quiet();
+        assert_eq!((after.live, after.threads, after.cached), (free.live, 1, 0), "{free:?}\n{after:?}");
+    }));
+    free_all();
+    threads.join();
+}
+
+/// Waits until this process, which does nothing meanwhile, has at most `bytes` in memory: at most two delays.
+#[track_caller]
+fn expect_resident_falls_to(bytes: u64) {
+    let fell = proc::wait(2 * DELAY_MS, || proc::resident() <= bytes);
+    let (now, stats) = (proc::resident(), stats());
+    assert!(fell, "{now} bytes are resident, more than {bytes}: {stats:?}");
+    assert!(stats.resident <= now && stats.purges > 0, "{now} bytes are resident: {stats:?}");
+}
+
+/// Bytes of large blocks and as many of small ones in `Held`.
+const HELD_BYTES: usize = 50 << 20;
+
+/// 100 MiB, all touched.
+struct Held {
+    large: Vec<Vec<u8>>,
+    _small: Vec<Vec<u8>>,
+}
+
+impl Held {
+    fn new() -> Self {
+        let large = (0..HELD_BYTES >> 20).map(|_| vec![1; 1 << 20]).collect();
+        Self { large, _small: (0..HELD_BYTES / 1000).map(|_| vec![1; 1000]).collect() }
+    }
+
+    /// Frees most and waits until it is gone from memory.
+    fn free_and_wait(mut self) {
+        let before = proc::resident();
+        let kept = self.large.pop();
+        drop(self);
+        expect_resident_falls_to(before - 94 * MIB);
+        assert!(kept.unwrap().iter().all(|byte| *byte == 1));
+    }
+}
+
+fn purge() {
+    let held = std::cell::Cell::new(Some(Held::new()));
+    let free_and_wait = || {
+        held.take().unwrap().free_and_wait();
+        // Once more, now that the thread which gives memory back is there.
+        Held::new().free_and_wait();
+    };
+    // As in a process that has long been running: in the parent it is there already, and sleeps.
+    drop(Held::new());
+    assert!(proc::wait(2 * DELAY_MS, || stats().dirty < 8 * MIB), "{:?}", stats());
+    let pid = fork(free_and_wait);
+    free_and_wait();
+    wait(pid);
+}
+
+/// What was free at the fork has to go in the child as well, or it would have it alone as soon as the parent has given
+/// it back.
+fn purge_inherited() {
+    let kept = vec![1_u8; 1 << 20];
+    drop(Held::new());
+    let before = proc::resident();
+    let pid = fork(|| {
+        // Little, but something that is not served by the cache alone.
+        drop(kept);
+        expect_resident_falls_to(before - 94 * MIB);
+    });
+    expect_resident_falls_to(before - 94 * MIB);
+    wait(pid);
+}
+
+fn copies() {
+    let held = [Held::new(), Held::new()];
+    let threads = parked(PARKED, fill);
+    magalloc::purge_all();
+    assert!(proc::wait(2 * DELAY_MS, || stats().dirty == 0), "{:?}", stats());
+    assert!(stats().cached > 6 * MIB && proc::resident() > 200 * MIB);
+    let pid = fork(|| {
+        let first = proc::private_dirty();
+        assert!(first < MIB * 3 / 2, "{first} bytes are private right after the fork");
+        for _ in 0..1_000 {
+            take(64);
+        }
+        let then = proc::private_dirty();
+        assert!(then < 2 * MIB, "{then} bytes are private after some work, {first} before");
+    });
+    wait(pid);
+    drop(held);
+    threads.join();
+}
+
+/// Counts the processes, as each is a copy of the one before.
+static GENERATION: AtomicUsize = AtomicUsize::new(0);
+
+/// A process with parked threads, whose child is such a process, and so on, `more` times.
+fn generation(more: usize) {
+    let threads = parked(3, fill);
+    let number = GENERATION.fetch_add(1, Ordering::Relaxed);
+    let before = stats();
+    assert!(before.threads >= 4, "generation {number}: {before:?}");
+    if more > 0 {
+        wait(fork(|| {
+            use_every_class();
+            let bytes = before.free + before.cached + 2 * CHUNK;
+            (0..bytes / 2000).for_each(|_| _ = take(2000));
+            let adopted = stats();
+            assert_eq!(adopted.threads, 1, "generation {number}: {before:?}\n{adopted:?}");
+            generation(more - 1);
+        }));
+    }
+    threads.join();
+    magalloc::check();
+    assert_eq!(stats().threads, 1);
+}
