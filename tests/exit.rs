@@ -1,8 +1,8 @@
 //! The end of a process, in every way that a program has: all memory is unmapped, or kept where
 //! another thread still runs; nothing is served wrongly before, between or after.
 
-use magalloc::{AtExit, Magalloc};
-use process::{child, give, is_child, on_raw_thread, say, take, use_memory};
+use magalloc::Magalloc;
+use process::{child, give, is_child, say, take, use_memory};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Barrier};
@@ -20,8 +20,6 @@ fn main() {
             ("exit_in_thread", exit_in_thread),
             ("detached", detached),
             ("joined", joined),
-            ("unused", || first_with(|| drop_with(&Magalloc::new().report_exit(true).at_exit(AtExit::Unused)))),
-            ("none", || first_with(|| drop_with(&Magalloc::new().report_exit(true).at_exit(AtExit::None)))),
             ("handlers", handlers),
             ("late", late),
             ("fini", || use_memory(&GLOBAL)),
@@ -35,8 +33,6 @@ fn main() {
             ("exit_in_other_thread_keeps_code", || child("exit_in_thread").expect_kept(8, "")),
             ("detached_threads_do_not_disturb_the_end", || repeat(100, || child("detached").expect_kept(0, ""))),
             ("thread_joined_just_before_is_gone", || repeat(50, || child("joined").expect_unmapped(0, ""))),
-            ("at_exit_unused_unmaps_nothing", || child("unused").expect_kept(0, "")),
-            ("at_exit_none_is_silent", || child("none").expect(0, "", "")),
             ("atexit_handlers_are_served", || child("handlers").expect_unmapped(0, "main\ninit\n")),
             ("fini_array_is_served", || child("fini").expect_unmapped(0, "fini\n")),
             ("calls_after_the_end_are_served", calls_after_the_end_are_served),
@@ -93,16 +89,6 @@ fn detached() {
 
 fn joined() {
     std::thread::spawn(|| use_memory(&GLOBAL)).join().unwrap();
-}
-
-/// The options of a thread's first call hold: so a thread of its own makes it.
-fn first_with(body: fn()) {
-    use_memory(&GLOBAL);
-    on_raw_thread(body);
-}
-
-fn drop_with(allocator: &Magalloc) {
-    give(allocator, take(allocator, 64), 64);
 }
 
 extern "C" fn handler_of_main() {

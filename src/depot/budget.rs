@@ -38,6 +38,7 @@ impl Budget {
             return true;
         }
         if bug("add, then look") {
+            // ordering: none that would help.
             if self.0.fetch_add(bytes, Ordering::AcqRel) + bytes <= limit {
                 return true;
             }

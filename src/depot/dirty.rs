@@ -58,7 +58,8 @@ impl<P: Pages> Depot<P> {
     /// Does the heap hold more than the soft limit?
     #[inline]
     pub fn is_pressed(&self) -> bool {
-        self.budget.held() > self.settings.soft_limit()
+        let limit = self.settings.soft_limit();
+        limit != usize::MAX && self.budget.held() > limit
     }
 
     /// After memory was freed, or claimed above the soft limit: purges what is beyond the bound.

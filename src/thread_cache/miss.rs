@@ -6,10 +6,10 @@
 //!               So blocks leave in the order in which they came, and the newest, which are warm, stay.
 //! ```
 
-use super::{Cached, Ordering, Others, dummy_top};
+use super::{Cached, Full, Ordering, Others, dummy_top};
 use crate::config::MAGAZINE_SLOTS;
 use crate::depot::magazines::{Magazine, Slot};
-use crate::size_class::{self, shape};
+use crate::size_class;
 use crate::sync::AtomicU64;
 use crate::sys::Pages;
 use crate::units::ClassIndex;
@@ -53,10 +53,10 @@ impl<P: Pages> Cached<'_, P> {
                 }
             }
             Some(empty) => {
-                if let Some(full) = state.stash_pop() {
+                if let Some(full) = self.stash_pop(class) {
                     self.put_aside(empty);
-                    // A stashed magazine is full.
-                    self.cache.tops.set_top(class, slot_at(full, MAGAZINE_SLOTS));
+                    state.set_start(full.start);
+                    self.cache.tops.set_top(class, slot_at(full.magazine, MAGAZINE_SLOTS));
                     return self.cache.tops.pop(class);
                 }
                 let capacity = self.grown_capacity(class);
@@ -87,6 +87,10 @@ impl<P: Pages> Cached<'_, P> {
     fn load_first(&self, class: ClassIndex) -> bool {
         let Some(magazine) = self.take_magazine() else { return false };
         let capacity = self.first_capacity(class);
+        if capacity == 0 {
+            self.put_aside(magazine);
+            return false;
+        }
         self.set_empty(class, magazine, capacity);
         true
     }
@@ -112,20 +116,26 @@ impl<P: Pages> Cached<'_, P> {
             self.move_blocks(class, full, capacity, grown);
             return;
         }
-        if capacity == usize::from(shape(class).magazine_blocks)
-            && self.grown_stash(class) > state.stash_len()
-            && let Some(empty) = self.take_magazine()
-        {
-            state.stash_push(full);
-            self.set_empty(class, empty, capacity);
-            return;
+        let full = Full { magazine: full, start: state.start() };
+        if !state.stash.is_full() && self.grant_stash(class, capacity) {
+            if let Some(empty) = self.take_magazine() {
+                state.stash.push(full);
+                self.set_empty(class, empty, capacity);
+                return;
+            }
+            self.uncount_stash(class, capacity);
         }
-        if let Some(oldest) = state.stash_shift() {
-            self.dissolve(class, oldest, MAGAZINE_SLOTS - capacity, capacity);
-            state.stash_push(full);
-            self.set_empty(class, oldest, capacity);
-            return;
+        if let Some(oldest) = self.stash_shift(class) {
+            self.dissolve(class, oldest.magazine, oldest.start.into(), oldest.blocks());
+            // What it held is granted to the one that takes its place.
+            if self.grant_stash(class, capacity) {
+                state.stash.push(full);
+                self.set_empty(class, oldest.magazine, capacity);
+                return;
+            }
+            self.put_aside(oldest.magazine);
         }
+        let full = full.magazine;
         // Half: the next frees find room, and the next mallocs blocks.
         let old = capacity.div_ceil(2);
         self.dissolve(class, full, usize::from(state.start()), old);
@@ -137,17 +147,15 @@ impl<P: Pages> Cached<'_, P> {
         for class in size_class::all() {
             self.cache.enter(Some(class));
             let state = &self.cache.classes[class.get()];
-            while let Some(magazine) = state.stash_shift() {
-                let capacity = usize::from(shape(class).magazine_blocks);
-                self.dissolve(class, magazine, MAGAZINE_SLOTS - capacity, capacity);
-                self.give_magazine(magazine);
+            while let Some(full) = self.stash_shift(class) {
+                self.dissolve(class, full.magazine, full.start.into(), full.blocks());
+                self.give_magazine(full.magazine);
             }
             let Some(magazine) = self.cache.loaded(class) else { continue };
             let blocks = self.cache.loaded_blocks(class);
             self.dissolve(class, magazine, usize::from(state.start()), blocks);
             self.cache.tops.set_top(class, dummy_top());
             self.give_magazine(magazine);
-            state.set_stash_limit(0);
             state.set_misses(0);
         }
         let reserve = self.cache.reserve();
@@ -156,6 +164,12 @@ impl<P: Pages> Cached<'_, P> {
         self.cache.set_granted(0);
         self.cache.set_granted_loaded(0);
         self.cache.leave();
+    }
+
+    /// Takes the loaded magazine, which is empty, away from its class.
+    pub(super) fn unload(&self, class: ClassIndex, magazine: *mut Magazine) {
+        self.cache.tops.set_top(class, dummy_top());
+        self.put_aside(magazine);
     }
 
     /// Loads `magazine`, empty, with room for `capacity` blocks.

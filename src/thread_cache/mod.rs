@@ -2,33 +2,33 @@
 //!
 //! ```text
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
-//!               or full (`miss`); how much is kept (`sizing`); what others may do with a cache (`others`)
-//! # Accounting  blocks cached of a class = blocks in the loaded magazine + stashed magazines * `magazine_blocks`;
-//!               bytes granted to all classes together stay within `Options::cache_bytes_max` (see `sizing`)
+//!               or full (`miss`); the full magazines behind (`stash`); how much is kept (`sizing`); what others may
+//!               do with a cache (`others`)
+//! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to all classes together stay within `Options::cache_bytes_max` (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
 //!                   statistics, so all of it is Relaxed atomics, which cost what plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
 //!                   into the dummy magazine, which looks empty to malloc and full to free.
-//!               I3: anyone may take a magazine out of the stash; whoever's swap got it has it and its blocks.
-//!               I4: while `busy` names a class, that class may be in a state that no other thread could take over, as
+//!               I3: while `busy` names a class, that class may be in a state that no other thread could take over, as
 //!                   after a fork; all other classes are whole.
-//! # Ordering    STASH: `stash_push` (Release) -> a swap that takes it out (Acquire): the slots.
 //! # Not here    where blocks come from and go to (see `owner`)
 //! ```
 
 mod miss;
 mod others;
 mod sizing;
+mod stash;
 
 pub use others::{Caches, Others};
 
-use crate::config::{MAGAZINE_SLOTS, STASH_MAX};
+use crate::config::MAGAZINE_SLOTS;
 use crate::depot::Depot;
 use crate::depot::magazines::{MAGAZINE_BYTES, Magazine, Slot};
 use crate::owner::{OwnerIndex, Owners};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::units::ClassIndex;
+use stash::{Full, Stash};
 
 /// A magazine that looks empty to malloc and full to free: of every class before its first use, and of every
 /// class of a thread that has no cache.
@@ -138,7 +138,7 @@ pub struct ThreadCache {
     slow_calls_seen: AtomicU32,
     /// The turn of purging in which capacity was last taken from classes that are not used.
     turn: AtomicU32,
-    /// Class number + 1 while the slow path works on a class, `ALL_CLASSES` while it may work on any, else 0 (I4).
+    /// Class number + 1 while the slow path works on a class, `ALL_CLASSES` while it may work on any, else 0 (I3).
     busy: AtomicU8,
     /// Class where the search for capacity to take away goes on.
     hand: AtomicU8,
@@ -155,14 +155,10 @@ const ALL_CLASSES: u8 = u8::MAX;
 #[derive(Debug)]
 #[repr(C)]
 struct ClassCache {
-    /// Full magazines, oldest first; null where another thread took one (I3).
-    stash: [AtomicPtr<Magazine>; STASH_MAX],
+    /// Full magazines.
+    stash: Stash,
     /// First slot of the loaded magazine: its capacity is what lies behind.
     start: AtomicU8,
-    /// Places of the stash in use, also those that another thread emptied.
-    stash_len: AtomicU8,
-    /// Magazines that the stash may have.
-    stash_limit: AtomicU8,
     /// Misses since the search for capacity came by; see `sizing`.
     misses: AtomicU8,
 }
@@ -187,68 +183,12 @@ macro_rules! fields {
 impl ClassCache {
     fields! {
         start set_start: start u8;
-        stash_len set_stash_len: stash_len u8;
-        stash_limit set_stash_limit: stash_limit u8;
         misses set_misses: misses u8;
     }
 
     /// Blocks that the loaded magazine can hold.
     fn capacity(&self) -> usize {
         MAGAZINE_SLOTS - usize::from(self.start())
-    }
-
-    /// Puts a full magazine in; the caller knows that there is room.
-    fn stash_push(&self, magazine: *mut Magazine) {
-        let len = self.stash_len();
-        // ordering: Release [STASH] the slots; pairs with Acquire in `stash_take`.
-        self.stash[usize::from(len)].store(magazine, Ordering::Release);
-        self.set_stash_len(len + 1);
-    }
-
-    /// Takes out what is at that place, if anything: anyone may (I3).
-    fn stash_take(&self, place: usize) -> Option<*mut Magazine> {
-        // ordering: Acquire [STASH] pairs with Release in `stash_push` and `stash_shift`.
-        let taken = self.stash[place].swap(core::ptr::null_mut(), Ordering::Acquire);
-        (!taken.is_null()).then_some(taken)
-    }
-
-    /// Takes the newest magazine out.
-    fn stash_pop(&self) -> Option<*mut Magazine> {
-        loop {
-            let len = self.stash_len().checked_sub(1)?;
-            self.set_stash_len(len);
-            if let Some(magazine) = self.stash_take(len.into()) {
-                return Some(magazine);
-            }
-        }
-    }
-
-    /// Takes the oldest magazine out.
-    fn stash_shift(&self) -> Option<*mut Magazine> {
-        loop {
-            let len = usize::from(self.stash_len().checked_sub(1)?);
-            let oldest = self.stash_take(0);
-            for place in 0..len {
-                let next = self.stash_take(place + 1).unwrap_or(core::ptr::null_mut());
-                // ordering: Release [STASH] hands on what was acquired.
-                self.stash[place].store(next, Ordering::Release);
-            }
-            self.set_stash_len(len as u8);
-            if oldest.is_some() {
-                return oldest;
-            }
-        }
-    }
-
-    /// Is there nothing at that place of the stash, at some moment?
-    fn stash_is_empty(&self, place: usize) -> bool {
-        // ordering: Relaxed, a hint.
-        self.stash[place].load(Ordering::Relaxed).is_null()
-    }
-
-    /// Magazines in the stash, at some moment.
-    fn stashed(&self) -> usize {
-        (0..STASH_MAX).filter(|&place| !self.stash_is_empty(place)).count()
     }
 }
 
@@ -295,12 +235,7 @@ impl ThreadCache {
             self.tops.set_top(class, dummy_top());
             let state = &self.classes[class.get()];
             state.set_start(0);
-            for place in &state.stash {
-                // ordering: Relaxed; the cache is nobody else's yet.
-                place.store(core::ptr::null_mut(), Ordering::Relaxed);
-            }
-            state.set_stash_len(0);
-            state.set_stash_limit(0);
+            state.stash.begin();
             state.set_misses(0);
         }
         self.set_granted(0);
@@ -355,8 +290,7 @@ impl ThreadCache {
 
     /// Blocks cached of `class`, at some moment.
     pub fn blocks(&self, class: ClassIndex) -> usize {
-        let stashed = self.classes[class.get()].stashed() * usize::from(shape(class).magazine_blocks);
-        self.loaded_blocks(class) + stashed
+        self.loaded_blocks(class) + self.classes[class.get()].stash.blocks()
     }
 
     /// What was counted, and what is cached, at some moment; a cache whose thread has ended holds nothing.

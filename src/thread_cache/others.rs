@@ -9,13 +9,12 @@
 //! ```
 
 use super::miss::slot_at;
-use super::{Cached, STASH_MAX, ThreadCache, dummy_top};
-use crate::config::{MAGAZINE_SLOTS, RECORDS_MAX};
+use super::{Cached, Full, ThreadCache, dummy_top};
+use crate::config::RECORDS_MAX;
 use crate::depot::Depot;
-use crate::depot::magazines::Magazine;
 use crate::meta::Range;
 use crate::owner::{Owners, Reclaim};
-use crate::size_class::{self, shape};
+use crate::size_class;
 use crate::sync::Ordering;
 use crate::sys::Pages;
 use crate::units::ClassIndex;
@@ -92,26 +91,22 @@ impl<P: Pages> Others<'_, P> {
 
     fn take_stash(&self, cache: &ThreadCache) {
         for class in size_class::all() {
-            for place in 0..STASH_MAX {
-                if cache.classes[class.get()].stash_is_empty(place) {
-                    continue;
-                }
-                if let Some(magazine) = cache.classes[class.get()].stash_take(place).and_then(NonNull::new) {
-                    self.dissolve_whole(class, magazine);
-                }
+            while let Some(full) = cache.classes[class.get()].stash.take_any() {
+                self.dissolve(class, full);
             }
         }
     }
 
-    /// Dissolves a full magazine that the caller has taken out of a stash.
-    fn dissolve_whole(&self, class: ClassIndex, magazine: NonNull<Magazine>) {
-        let whole = usize::from(shape(class).magazine_blocks);
-        let first = slot_at(magazine.as_ptr(), MAGAZINE_SLOTS - whole);
-        // SAFETY: a stashed magazine is full, and whoever took it out has it.
-        let blocks = unsafe { core::slice::from_raw_parts(first, whole) };
+    /// Gives home the blocks of a magazine that the caller has taken out of a stash.
+    fn dissolve(&self, class: ClassIndex, full: Full) {
+        let first = slot_at(full.magazine, full.start.into());
+        // SAFETY: stash I1, I2: the slots hold blocks, and are the caller's.
+        let blocks = unsafe { core::slice::from_raw_parts(first, full.blocks()) };
         self.owners.dissolve(self.depot, None, class, blocks);
-        // SAFETY: it came from the pool, and nobody else knows it.
-        unsafe { self.depot.magazines.give(magazine) };
+        if let Some(magazine) = NonNull::new(full.magazine) {
+            // SAFETY: it came from the pool, and nobody else knows it.
+            unsafe { self.depot.magazines.give(magazine) };
+        }
     }
 
     /// Takes over what one thread had that is gone. `false`: there is none.
@@ -152,9 +147,7 @@ impl ThreadCache {
     fn forget(&self, class: ClassIndex) {
         self.tops.set_top(class, dummy_top());
         let state = &self.classes[class.get()];
-        for place in 0..STASH_MAX {
-            let _ = state.stash_take(place);
-        }
-        state.set_stash_len(0);
+        while state.stash.take_any().is_some() {}
+        state.stash.begin();
     }
 }

@@ -1,20 +1,24 @@
 //! How much a thread may cache: slow start, growth where it is missed, and one bound in bytes over all classes.
 //!
 //! ```text
-//! # Accounting  `granted` = sum over classes of (capacity + `stash_limit` * `magazine_blocks`) * block bytes;
+//! # Accounting  `granted` = sum over classes of (capacity + blocks in the stash) * block bytes; magazines that others
+//!               took from the stash count until the thread comes upon their places.
 //!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
 //!               the stash of a thread that idles, but not what is loaded
-//! # Policy      a miss doubles the class's capacity, up to a whole magazine, then allows it a stashed one more. At
-//!               the bound, capacity is taken from classes that did not miss since the search came by last, but
+//! # Policy      a miss doubles the class's capacity, up to a whole magazine; where there is no more, full magazines
+//!               are stashed. At the bound, capacity is taken from classes that did not miss since the search came by last, but
 //!               only at every 16th miss: else classes in use would take from each other all the time.
 //!               Once in a turn of purging, each class that did not miss since the last one loses half.
 //! ```
 
-use super::{Cached, ClassCache};
-use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_MAX};
+use super::{Cached, ClassCache, Full};
+use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::sys::Pages;
 use crate::units::ClassIndex;
+
+/// A first magazine of at most that many bytes is granted in any case: all of them together hold less than 160 KiB.
+const FIRST_BYTES_SURE: usize = 8 << 10;
 
 /// Misses of a class between two searches for capacity to take away.
 const MISSES_PER_SEARCH: u8 = 16;
@@ -52,10 +56,15 @@ impl ClassCache {
 }
 
 impl<P: Pages> Cached<'_, P> {
-    /// Capacity of a class's first magazine. Granted in any case: without it, there is no cache.
+    /// Capacity of a class's first magazine. Granted in any case to classes of small blocks: without it, there is no
+    /// cache. 0: not granted.
     pub(super) fn first_capacity(&self, class: ClassIndex) -> usize {
         let blocks = first_blocks(class);
-        self.count_granted(blocks * shape(class).bytes as usize, Place::Loaded);
+        let bytes = blocks * shape(class).bytes as usize;
+        if bytes > FIRST_BYTES_SURE {
+            return if self.grant(bytes, Place::Loaded, class) { blocks } else { 0 };
+        }
+        self.count_granted(bytes, Place::Loaded);
         blocks
     }
 
@@ -68,16 +77,34 @@ impl<P: Pages> Cached<'_, P> {
         if more > 0 && self.grant(more, Place::Loaded, class) { grown } else { capacity }
     }
 
-    /// Magazines that the stash may have, after the attempt to allow one more to a full one.
-    pub(super) fn grown_stash(&self, class: ClassIndex) -> u8 {
+    /// May a full magazine of `blocks` be stashed?
+    pub(super) fn grant_stash(&self, class: ClassIndex, blocks: usize) -> bool {
+        self.grant(blocks * shape(class).bytes as usize, Place::Stash, class)
+    }
+
+    /// Takes the newest magazine out of the stash, to be loaded instead of the present one.
+    pub(super) fn stash_pop(&self, class: ClassIndex) -> Option<Full> {
         let state = &self.cache.classes[class.get()];
-        let limit = state.stash_limit();
-        let full = state.stash_len() == limit && usize::from(limit) < STASH_MAX;
-        let more = usize::from(shape(class).magazine_blocks) * shape(class).bytes as usize;
-        if full && self.grant(more, Place::Stash, class) {
-            state.set_stash_limit(limit + 1);
-        }
-        state.stash_limit()
+        let popped = state.stash.pop(|lost| self.uncount_stash(class, lost))?;
+        let bytes = shape(class).bytes as usize;
+        // The present one's capacity is given up, the popped one's is counted as loaded from now on.
+        self.cache.set_granted(self.cache.granted() - state.capacity() * bytes);
+        let loaded = self.cache.granted_loaded() - state.capacity() * bytes;
+        self.cache.set_granted_loaded(loaded + popped.blocks() * bytes);
+        Some(popped)
+    }
+
+    /// Takes the oldest magazine out of the stash, to be dissolved.
+    pub(super) fn stash_shift(&self, class: ClassIndex) -> Option<Full> {
+        let state = &self.cache.classes[class.get()];
+        let shifted = state.stash.shift(|lost| self.uncount_stash(class, lost))?;
+        self.uncount_stash(class, shifted.blocks());
+        Some(shifted)
+    }
+
+    /// Gives up what was granted for a magazine of `blocks` in the stash.
+    pub(super) fn uncount_stash(&self, class: ClassIndex, blocks: usize) {
+        self.cache.set_granted(self.cache.granted() - blocks * shape(class).bytes as usize);
     }
 
     /// Grants `bytes` to `class`, if need be by taking them from other classes.
@@ -138,31 +165,35 @@ impl<P: Pages> Cached<'_, P> {
         }
     }
 
-    /// Dissolves the class's stash, and halves its magazine.
+    /// Dissolves the class's stash, and halves its magazine; takes it away where nothing else would be less.
     fn shrink(&self, class: ClassIndex) {
         let Some(magazine) = self.cache.loaded(class) else { return };
         let state = &self.cache.classes[class.get()];
-        let whole = usize::from(shape(class).magazine_blocks);
-        let stash = usize::from(state.stash_limit()) * whole;
-        while let Some(oldest) = state.stash_shift() {
-            self.dissolve(class, oldest, crate::config::MAGAZINE_SLOTS - whole, whole);
-            self.put_aside(oldest);
+        while let Some(oldest) = self.stash_shift(class) {
+            self.dissolve(class, oldest.magazine, oldest.start.into(), oldest.blocks());
+            self.put_aside(oldest.magazine);
         }
-        state.set_stash_limit(0);
-        let capacity = state.capacity();
-        let smaller = (capacity / 2).max(first_blocks(class));
-        let mut loaded = 0;
-        if smaller < capacity {
-            let blocks = self.cache.loaded_blocks(class);
-            let excess = blocks.saturating_sub(smaller);
-            if excess > 0 {
-                self.dissolve(class, magazine, state.start().into(), excess);
-            }
-            self.move_blocks(class, magazine, blocks - excess, smaller);
-            loaded = capacity - smaller;
-        }
+        let (capacity, first) = (state.capacity(), first_blocks(class));
         let bytes = shape(class).bytes as usize;
-        self.cache.set_granted(self.cache.granted() - (stash + loaded) * bytes);
-        self.cache.set_granted_loaded(self.cache.granted_loaded() - loaded * bytes);
+        let smaller = if capacity > first {
+            (capacity / 2).max(first)
+        } else if first * bytes > FIRST_BYTES_SURE {
+            0
+        } else {
+            return;
+        };
+        let blocks = self.cache.loaded_blocks(class);
+        let excess = blocks.saturating_sub(smaller);
+        if excess > 0 {
+            self.dissolve(class, magazine, state.start().into(), excess);
+        }
+        if smaller > 0 {
+            self.move_blocks(class, magazine, blocks - excess, smaller);
+        } else {
+            self.unload(class, magazine);
+        }
+        let freed = (capacity - smaller) * bytes;
+        self.cache.set_granted(self.cache.granted() - freed);
+        self.cache.set_granted_loaded(self.cache.granted_loaded() - freed);
     }
 }

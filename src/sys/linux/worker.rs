@@ -18,6 +18,8 @@ pub struct Worker {
     state: AtomicU8,
     /// The thread, once `Running`: an integer or a pointer, depending on the C library.
     thread: AtomicPtr<libc::c_void>,
+    /// The process that it is in: a child may have been made by a bare `clone`, of which nobody tells.
+    process: AtomicU32,
 }
 
 const NONE: u8 = 0;
@@ -33,7 +35,7 @@ impl Worker {
     /// No thread yet.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { state: AtomicU8::new(NONE), thread: AtomicPtr::new(core::ptr::null_mut()) }
+        Self { state: AtomicU8::new(NONE), thread: AtomicPtr::new(core::ptr::null_mut()), process: AtomicU32::new(0) }
     }
 
     /// Is the thread there, or on its way?
@@ -54,6 +56,7 @@ impl Worker {
             Some(thread) => {
                 // ordering: Relaxed; published by the exchange below.
                 self.thread.store(core::ptr::without_provenance_mut(thread as usize), Ordering::Relaxed);
+                self.process.store(process(), Ordering::Relaxed);
                 RUNNING
             }
             None => FAILED,
@@ -66,8 +69,9 @@ impl Worker {
     /// Waits for the end of the thread, which the caller has told to end. None is started afterwards.
     pub fn join(&self) {
         // ordering: Acquire [WORKER] pairs with Release in `start`.
-        if self.state.swap(STOPPED, Ordering::Acquire) == RUNNING {
-            // ordering: Relaxed, see above.
+        let was = self.state.swap(STOPPED, Ordering::Acquire);
+        // ordering: Relaxed, see above.
+        if was == RUNNING && self.process.load(Ordering::Relaxed) == process() {
             let thread = self.thread.load(Ordering::Relaxed).addr() as libc::pthread_t;
             // SAFETY: made by `start`, joined once: the state is not `RUNNING` any more.
             unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
@@ -79,6 +83,11 @@ impl Worker {
         // ordering: Relaxed; the caller is alone.
         self.state.store(NONE, Ordering::Relaxed);
     }
+}
+
+fn process() -> u32 {
+    // SAFETY: getpid has no conditions.
+    unsafe { libc::getpid() as u32 }
 }
 
 fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
