@@ -12,6 +12,8 @@ mod cache_bound;
 mod large;
 #[cfg(test)]
 mod out_of_memory;
+#[cfg(test)]
+mod purging;
 mod stats;
 
 pub use stats::Stats;

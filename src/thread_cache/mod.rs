@@ -255,6 +255,12 @@ impl ThreadCache {
         fence(Ordering::Release);
     }
 
+    /// Leaves the cache as a thread does that vanishes in a fork while it works on `class`.
+    #[cfg(test)]
+    pub fn vanish_amid(&self, class: ClassIndex) {
+        self.enter(Some(class));
+    }
+
     /// Says that all classes are whole.
     fn leave(&self) {
         // ordering: Release [BUSY] after all that the slow path wrote.

@@ -1,0 +1,269 @@
+//! Tests: what is free goes back to the kernel, in time, and nothing else does; with OS pages of every size.
+
+use super::Heap;
+use crate::config::{CHUNK_BYTES, GRANULE_BYTES};
+use crate::depot::dirty::Due;
+use crate::options::{HugePages, Options};
+use crate::size_class::{all, class_of, shape};
+use crate::sys::Pages;
+use crate::sys::fake::FakePages;
+use crate::thread_cache::Cached;
+use crate::units::ClassIndex;
+use std::collections::BTreeSet;
+
+const DELAY_MS: u64 = 1000;
+
+fn heap(options: Options) -> Box<Heap<FakePages>> {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options { purge_delay_ms: DELAY_MS as u32, ..options });
+    heap
+}
+
+fn release(heap: &Heap<FakePages>) {
+    // SAFETY: the heap is this test's, and its blocks are not used any more.
+    let (mapped, unmapped) = unsafe { heap.release() };
+    assert_eq!(mapped, unmapped);
+}
+
+fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex) -> *mut u8 {
+    let popped = cached.cache.tops().pop(class);
+    let block = if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped };
+    assert!(!block.is_null());
+    // SAFETY: the block has that many bytes.
+    unsafe { block.write_bytes(block.addr() as u8 | 1, shape(class).bytes as usize) };
+    block
+}
+
+fn free(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, block: *mut u8) {
+    if !cached.cache.tops().push(class, block) {
+        heap.free_small(Some(cached), class, block);
+    }
+}
+
+fn verify(class: ClassIndex, block: *mut u8) {
+    for offset in 0..shape(class).bytes as usize {
+        // SAFETY: a live block of that many bytes.
+        assert_eq!(unsafe { *block.add(offset) }, block.addr() as u8 | 1, "{block:p} + {offset}");
+    }
+}
+
+/// Real pages that the blocks touch, if OS pages have `page` bytes.
+fn pages(blocks: &[(ClassIndex, *mut u8)], page: usize) -> usize {
+    let real = FakePages::new().page_bytes();
+    let touched = blocks
+        .iter()
+        .flat_map(|&(class, block)| block.addr() / page..=(block.addr() + shape(class).bytes as usize - 1) / page);
+    touched.collect::<BTreeSet<_>>().len() * (page / real)
+}
+
+fn resident(heap: &Heap<FakePages>) -> usize {
+    heap.stats().resident as usize / heap.depot().os.page_bytes().min(4096)
+}
+
+#[test]
+fn only_pages_with_a_live_block_stay() {
+    for page in [4 << 10, 16 << 10, 64 << 10] {
+        let heap = heap(Options::new());
+        heap.depot().os.pages().set_page_bytes(page);
+        let cached = heap.register().expect("memory");
+        let mut live = Vec::new();
+        for class in all() {
+            let count = (4 * shape(class).granules as usize * GRANULE_BYTES) / shape(class).bytes as usize;
+            let blocks: Vec<*mut u8> = (0..count).map(|_| allocate(&heap, &cached, class)).collect();
+            for (index, block) in blocks.into_iter().enumerate() {
+                // Single survivors, and a whole run.
+                if index % 61 == 7 || index * 8 / count == 5 {
+                    live.push((class, block));
+                } else {
+                    free(&heap, &cached, class, block);
+                }
+            }
+        }
+        heap.flush(&cached);
+        heap.purge().turn(Due::All, || false);
+        let (kept, needed) = (resident(&heap), pages(&live, page));
+        // The ends of slabs, which no block touches, go only with other pages of their slab: less than 1/16 of it. Of
+        // the last slab of each class, some pages were never touched.
+        assert!(kept + 40 >= needed && kept <= needed + needed / 50 + 40, "{kept} pages for {needed} of {page} bytes");
+        live.iter().for_each(|&(class, block)| verify(class, block));
+        heap.check();
+        // Nothing is left to do, and nothing is done.
+        let purges = heap.stats().purges;
+        heap.purge().turn(Due::All, || false);
+        heap.purge().turn(Due::Aged, || false);
+        assert_eq!(heap.stats().purges, purges);
+        assert!(heap.depot().alarm.call().0.is_none());
+        // All is used again, and freed again.
+        for &(class, block) in &live {
+            free(&heap, &cached, class, block);
+        }
+        let again: Vec<_> = all().flat_map(|class| [(class, allocate(&heap, &cached, class)); 1]).collect();
+        for (class, block) in again {
+            verify(class, block);
+            free(&heap, &cached, class, block);
+        }
+        heap.flush(&cached);
+        heap.purge().turn(Due::All, || false);
+        assert_eq!((heap.stats().resident, heap.depot().budget.held()), (0, 0));
+        heap.check();
+        release(&heap);
+    }
+}
+
+/// Allocates and frees until nothing happens any more, so that ticks come by.
+fn knock(heap: &Heap<FakePages>) {
+    (0..1000).for_each(|_| heap.purge().tick());
+}
+
+#[test]
+fn memory_goes_back_between_half_and_one_delay_after_it_became_free() {
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = class_of(512, 8).expect("a small size");
+    let blocks: Vec<*mut u8> = (0..40_000).map(|_| allocate(&heap, &cached, class)).collect();
+    let large = heap.allocate_large(3 * CHUNK_BYTES, 8, false);
+    // SAFETY: a block of that size.
+    unsafe { large.write_bytes(1, 3 * CHUNK_BYTES) };
+    blocks.iter().filter(|block| block.addr() % 8192 != 0).for_each(|&block| free(&heap, &cached, class, block));
+    heap.free_large(large);
+    heap.flush(&cached);
+    let (before, needed) = (resident(&heap), blocks.len() / 16);
+    knock(&heap);
+    for _ in 0..9 {
+        // Just before half a delay after the first look: nothing yet.
+        heap.depot().os.pages().pass_ms(DELAY_MS / 20);
+        knock(&heap);
+        assert_eq!(resident(&heap), before);
+    }
+    for _ in 0..12 {
+        heap.depot().os.pages().pass_ms(DELAY_MS / 20);
+        knock(&heap);
+        // The ticks of a turn are a millisecond apart.
+        for _ in 0..20 {
+            heap.depot().os.pages().pass_ms(1);
+            knock(&heap);
+        }
+    }
+    assert_eq!(resident(&heap), needed, "every second page has a live block");
+    release(&heap);
+}
+
+#[test]
+fn memory_in_use_now_and_then_is_not_given_back() {
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = class_of(64, 8).expect("a small size");
+    let work = || {
+        let blocks: Vec<*mut u8> = (0..50_000).map(|_| allocate(&heap, &cached, class)).collect();
+        let large = heap.allocate_large(CHUNK_BYTES, 8, false);
+        heap.free_large(large);
+        blocks.into_iter().for_each(|block| free(&heap, &cached, class, block));
+    };
+    work();
+    for _ in 0..20 {
+        heap.purge().turn(Due::Aged, || false);
+        work();
+    }
+    assert_eq!(heap.stats().purges, 0);
+    release(&heap);
+}
+
+#[test]
+fn idle_threads_keep_no_stash() {
+    let heap = heap(Options { cache_bytes_max: 4 << 20, ..Options::new() });
+    let (busy, idle) = (heap.register().expect("memory"), heap.register().expect("memory"));
+    let class = class_of(64, 8).expect("a small size");
+    for cached in [&busy, &idle] {
+        let blocks: Vec<*mut u8> = (0..5000).map(|_| allocate(&heap, cached, class)).collect();
+        blocks.into_iter().for_each(|block| free(&heap, cached, class, block));
+    }
+    let loaded = usize::from(shape(class).magazine_blocks);
+    assert!(idle.cache.blocks(class) > 2 * loaded);
+    heap.purge().turn(Due::Aged, || false);
+    let kept = busy.cache.blocks(class);
+    let blocks: Vec<*mut u8> = (0..500).map(|_| allocate(&heap, &busy, class)).collect();
+    heap.purge().turn(Due::Aged, || false);
+    assert!(idle.cache.blocks(class) <= loaded, "{}", idle.cache.blocks(class));
+    blocks.into_iter().for_each(|block| free(&heap, &busy, class, block));
+    assert!(busy.cache.blocks(class) > loaded, "{kept}");
+    heap.check();
+    // Their owner goes on, and finds the places empty.
+    let blocks: Vec<*mut u8> = (0..5000).map(|_| allocate(&heap, &idle, class)).collect();
+    blocks.into_iter().for_each(|block| free(&heap, &idle, class, block));
+    heap.unregister(&busy);
+    heap.unregister(&idle);
+    let (made, spare) = heap.depot().magazines.count();
+    assert_eq!(made, spare, "every magazine is in the pool");
+    let stats = heap.stats();
+    assert_eq!((stats.live, stats.cached), (0, 0));
+    heap.check();
+    release(&heap);
+}
+
+#[test]
+fn caches_of_gone_threads_are_adopted_but_for_what_is_in_doubt() {
+    let heap = heap(Options::new());
+    let (me, other, unlucky) = (heap.register(), heap.register(), heap.register());
+    let (me, other, unlucky) = (me.expect("memory"), other.expect("memory"), unlucky.expect("memory"));
+    let (small, medium) = (class_of(64, 8).expect("a small size"), class_of(1024, 8).expect("a small size"));
+    for cached in [&other, &unlucky] {
+        for class in [small, medium] {
+            let blocks: Vec<*mut u8> = (0..500).map(|_| allocate(&heap, cached, class)).collect();
+            blocks.into_iter().for_each(|block| free(&heap, cached, class, block));
+        }
+    }
+    let lost = unlucky.cache.blocks(medium) * 1024;
+    assert!(lost > 0);
+    unlucky.cache.vanish_amid(medium);
+    heap.note_fork(Some(me.me));
+    assert_eq!(heap.stats().threads, 1);
+    let block = allocate(&heap, &me, small);
+    let stats = heap.stats();
+    assert_eq!(stats.live as usize, 64 + lost, "{stats:?}");
+    assert_eq!(stats.cached as usize, me.cache.counts().cached_bytes);
+    free(&heap, &me, small, block);
+    heap.unregister(&me);
+    heap.check();
+    release(&heap);
+}
+
+#[test]
+fn huge_pages_that_were_asked_for_are_not_split() {
+    let heap = heap(Options { huge_pages: HugePages::Always, ..Options::new() });
+    let cached = heap.register().expect("memory");
+    let class = class_of(1024, 8).expect("a small size");
+    let blocks: Vec<*mut u8> = (0..3 * CHUNK_BYTES / 1024).map(|_| allocate(&heap, &cached, class)).collect();
+    let kept = blocks.len() / 2;
+    for (index, &block) in blocks.iter().enumerate() {
+        if index != kept {
+            free(&heap, &cached, class, block);
+        }
+    }
+    heap.flush(&cached);
+    heap.purge().turn(Due::All, || false);
+    let huge_page = 2 << 20;
+    assert_eq!(heap.stats().resident as usize, huge_page);
+    assert!(heap.depot().alarm.call().0.is_none());
+    verify(class, blocks[kept]);
+    release(&heap);
+}
+
+#[test]
+fn a_kernel_that_refuses_is_not_asked_again_and_again() {
+    use crate::sys::fake::Refuse;
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = class_of(512, 8).expect("a small size");
+    let blocks: Vec<*mut u8> = (0..20_000).map(|_| allocate(&heap, &cached, class)).collect();
+    blocks.iter().filter(|block| block.addr() % 8192 != 0).for_each(|&block| free(&heap, &cached, class, block));
+    heap.flush(&cached);
+    let held = heap.depot().budget.held();
+    heap.depot().os.pages().refuse(Refuse::From(1));
+    heap.purge().turn(Due::All, || false);
+    assert!(heap.depot().os.pages().has_refused());
+    assert!(heap.depot().alarm.call().0.is_none(), "nobody wakes for it");
+    assert_eq!(heap.depot().budget.held(), held);
+    heap.depot().os.pages().refuse(Refuse::None);
+    heap.check();
+    release(&heap);
+}
