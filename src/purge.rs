@@ -152,10 +152,10 @@ impl<P: Pages> Purge<'_, P> {
     fn begin_turn(&self, due: Due) {
         self.others.depot.next_turn();
         let _ = self.others.depot.alarm.take();
-        self.others.from_gone();
+        self.others.adopt_gone();
         match due {
             Due::Aged => self.others.take_idle_stashes(),
-            Due::All => self.others.from_idle(),
+            Due::All => self.others.take_stashes(),
         }
     }
 

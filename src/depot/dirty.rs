@@ -185,7 +185,11 @@ enum Purged {
 impl Span<'_> {
     /// Notes its chunks as unpurged. `true`: one of them was not.
     pub(super) fn note_unpurged(&self) -> bool {
-        self.parts().fold(false, |new, part| part.group.unpurged.note(part.in_group()) || new)
+        let mut any_new = false;
+        for part in self.parts() {
+            any_new |= part.group.unpurged.note(part.in_group());
+        }
+        any_new
     }
 }
 

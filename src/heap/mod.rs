@@ -205,10 +205,10 @@ impl<P: Pages> Heap<P> {
             return self.allocate_late(size, align);
         }
         // Before new memory is used.
-        self.others().from_gone();
+        self.others().adopt_gone();
         let block = large::allocate(&self.depot, size, align, zeroed);
         if block.is_null() {
-            self.others().from_idle();
+            self.others().take_stashes();
             return large::allocate(&self.depot, size, align, zeroed);
         }
         block

@@ -225,20 +225,16 @@ impl Owners {
         if (number as usize) < self.made() { Some(self.owner(OwnerIndex(number))) } else { None }
     }
 
-    /// Moves blocks of `class` to `slots`: whole words while fewer than `want` are there, at most `room`. Returns
+    /// Moves blocks of `class` to `slots`: whole words while fewer than `want` are there, at most all. Returns
     /// their number; 0 is out of memory. A pop from the end of the slots sees each word in address order.
     ///
     /// `reclaim` is asked before new memory is used, and again where there is none.
-    ///
-    /// # Safety
-    /// `slots` is valid for `room` writes.
-    pub unsafe fn refill<P: Pages>(
+    pub fn refill<P: Pages>(
         &self,
         depot: &Depot<P>,
         me: OwnerIndex,
         class: ClassIndex,
-        slots: *mut Slot,
-        room: usize,
+        slots: &mut [Slot],
         want: usize,
         reclaim: &impl Reclaim,
     ) -> usize {
@@ -249,10 +245,7 @@ impl Owners {
             let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0, reclaim)) else {
                 return taken;
             };
-            // SAFETY: `taken` <= `room` slots are filled.
-            let free_slots = unsafe { slots.add(taken) };
-            // SAFETY: as many are left.
-            taken += unsafe { claim_into(&slab, free_slots, room - taken, want - taken) };
+            taken += claim_into(&slab, &mut slots[taken..], want - taken);
             if taken >= want {
                 owner.set_current(class, Some(slab.id()));
                 return taken;
@@ -295,12 +288,12 @@ impl Owners {
         class: ClassIndex,
         reclaim: &impl Reclaim,
     ) -> Option<SlabRef<'h>> {
-        reclaim.from_gone();
+        reclaim.adopt_gone();
         self.fetch_notified(depot);
         if let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) {
             return Some(slab);
         }
-        reclaim.from_idle();
+        reclaim.take_stashes();
         self.fetch_notified(depot);
         depot.take_partial(class).or_else(|| depot.new_slab(class))
     }
@@ -364,29 +357,26 @@ fn give_chain<P: Pages>(depot: &Depot<P>, mut next: Option<SlabId>) {
 }
 
 /// Moves free blocks of `slab`, which the caller holds, to `slots`.
-///
-/// # Safety
-/// `slots` is valid for `room` writes.
-unsafe fn claim_into(slab: &SlabRef<'_>, slots: *mut Slot, room: usize, want: usize) -> usize {
+fn claim_into(slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
     let words = slab.shape().words();
     let bytes = slab.shape().bytes as usize;
     let base = slab.base().as_ptr();
     let mut word = slab.descriptor().cursor();
     let mut taken = 0;
     while word < words && taken < want {
-        let bits = slab.word(word).claim((room - taken).min(64) as u32);
+        let bits = slab.word(word).claim((slots.len() - taken).min(64) as u32);
         if bits == 0 {
             word += 1;
             continue;
         }
         // SAFETY: the word's first block lies in the slab.
         let first = unsafe { base.add(word * 64 * bytes) };
-        // SAFETY: the claim was bounded by the room.
-        let free_slots = unsafe { slots.add(taken) };
-        taken += bits.count_ones() as usize;
         slab.note_used(word, bits);
-        // SAFETY: a slot for each bit, and each bit that was set is a block of the slab.
-        unsafe { write_blocks(free_slots, first, bytes, bits) };
+        let end = taken + bits.count_ones() as usize;
+        // SAFETY: the claim was bounded by the slots, so there is one for each bit, and each bit that was set is a block
+        // of the slab.
+        unsafe { write_blocks(slots[taken..end].as_mut_ptr(), first, bytes, bits) };
+        taken = end;
     }
     slab.descriptor().set_cursor(word);
     taken
@@ -420,9 +410,9 @@ unsafe fn write_blocks(slots: *mut Slot, first: *mut u8, bytes: usize, mut bits:
 /// Where there may be blocks in caches that nobody is going to use soon. The caches lie above this module.
 pub trait Reclaim {
     /// Brings home what threads had that this process, the child of a fork, does not have.
-    fn from_gone(&self);
+    fn adopt_gone(&self);
     /// Brings home what can be had from the caches of other threads.
-    fn from_idle(&self);
+    fn take_stashes(&self);
 }
 
 /// Takes one block of `class` without an owner: for threads that have none, before or after their time.
@@ -438,8 +428,7 @@ pub(crate) fn take_one<P: Pages>(
             return core::ptr::null_mut();
         };
         slab.descriptor().set_cursor(0);
-        // SAFETY: one slot.
-        let taken = unsafe { claim_into(&slab, &raw mut block, 1, 1) };
+        let taken = claim_into(&slab, core::slice::from_mut(&mut block), 1);
         if slab.has_free() {
             depot.give_slab(slab);
         } else if slab.descriptor().leave_queue(|| slab.has_free())

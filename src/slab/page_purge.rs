@@ -246,7 +246,7 @@ mod tests {
                         let first = granule * geometry.granule_pages();
                         touched.extend((0..16).filter(|bit| mask >> bit & 1 != 0).map(|bit| first + bit));
                     });
-                    let expected = block * bytes >> page_shift..=(block * bytes + bytes - 1) >> page_shift;
+                    let expected = (block * bytes) >> page_shift..=(block * bytes + bytes - 1) >> page_shift;
                     assert!(touched.iter().copied().eq(expected), "block {block} of {bytes} bytes");
                     for page in touched {
                         assert!(geometry.blocks_of(page).contains(&block));

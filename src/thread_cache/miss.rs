@@ -101,8 +101,9 @@ impl<P: Pages> Cached<'_, P> {
         let top = self.cache.tops.top(class);
         count(&self.cache.refills);
         let (want, others) = (capacity.div_ceil(2), self.others());
-        // SAFETY: the magazine is empty, so `capacity` slots lie behind `top`.
-        let taken = unsafe { self.owners.refill(self.depot, self.me, class, top, capacity, want, &others) };
+        // SAFETY: the magazine is empty, so `capacity` slots of it, which hold stale pointers, lie behind `top`.
+        let slots = unsafe { core::slice::from_raw_parts_mut(top, capacity) };
+        let taken = self.owners.refill(self.depot, self.me, class, slots, want, &others);
         // SAFETY: at most `capacity`.
         self.cache.tops.set_top(class, unsafe { top.add(taken) });
     }

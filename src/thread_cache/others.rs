@@ -110,7 +110,7 @@ impl<P: Pages> Others<'_, P> {
     }
 
     /// Takes over what one thread had that is gone. `false`: there is none.
-    fn adopt_gone(&self) -> bool {
+    fn adopt_one(&self) -> bool {
         let Some(number) = self.owners.take_gone() else { return false };
         if number.get() < self.caches.len() {
             let cached = Cached {
@@ -133,11 +133,11 @@ impl<P: Pages> Others<'_, P> {
 }
 
 impl<P: Pages> Reclaim for Others<'_, P> {
-    fn from_gone(&self) {
-        while self.adopt_gone() {}
+    fn adopt_gone(&self) {
+        while self.adopt_one() {}
     }
 
-    fn from_idle(&self) {
+    fn take_stashes(&self) {
         self.caches.iter().for_each(|cache| self.take_stash(cache));
     }
 }
