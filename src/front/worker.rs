@@ -14,7 +14,7 @@ use crate::config::CHUNK_BYTES;
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{Worker, in_forked_child, name_thread, wait, wake};
+use crate::sys::platform::{Worker, in_forked_child, name_thread, thread_cpu_ms, wait, wake};
 use core::ffi::c_void;
 
 static WORKER: Worker = Worker::new();
@@ -25,7 +25,8 @@ static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
 /// Milliseconds between two turns while a limit presses.
 const URGENT_PAUSE_MS: u64 = 20;
 
-/// The thread rests at least this many times as long as its last turn took: purging costs at most 2 % of a processor.
+/// The thread rests this many times as long as its last turn worked, so that purging costs 2 % of a processor at most;
+/// but no longer than a purge delay: what is free must not wait for ever because there is so much of it.
 const RESTS_PER_WORK: u64 = 50;
 
 /// After each slow path: sees to it that somebody purges.
@@ -44,6 +45,7 @@ fn attend_alarm() {
         return;
     }
     if depot.settings.background_thread() && depot.budget.held() > CHUNK_BYTES {
+        prepare_forks();
         WORKER.start(work);
         if WORKER.is_running() {
             return;
@@ -79,9 +81,9 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
         if depot.alarm.call().0 != call {
             continue;
         }
-        let before = depot.os.now_ms();
+        let before = thread_cpu_ms();
         purge.turn(due, has_ended);
-        rest = (depot.os.now_ms() - before) * RESTS_PER_WORK;
+        rest = ((thread_cpu_ms() - before) * RESTS_PER_WORK).min(depot.settings.purge_delay_ms().into());
     }
 }
 

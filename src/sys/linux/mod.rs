@@ -13,4 +13,4 @@ pub use fork::in_forked_child;
 pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
 pub use thread::{EndOfThread, ThreadEnd};
-pub use worker::{Worker, name_thread, wait, wake};
+pub use worker::{Worker, name_thread, thread_cpu_ms, wait, wake};
