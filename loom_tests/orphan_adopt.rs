@@ -1,4 +1,4 @@
-//! Numbers of owners without a thread (`owner::orphans`), and how a thread gets one (`Owners::adopt`).
+//! Numbers of owners without a thread (`owner::number_set`), and how a thread gets one (`Owners::adopt`).
 //!
 //! # Modelled    threads that end and threads that begin; a number that is made anew while another thread already
 //!               notifies its owner, because zeroed slab descriptors name number 0
@@ -12,7 +12,7 @@ mod common;
 use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
 use magalloc::owner::notify::NotifyStack;
-use magalloc::owner::orphans::Orphans;
+use magalloc::owner::number_set::NumberSet;
 use magalloc::sync::planted::bug;
 use magalloc::sync::{AtomicU32, AtomicUsize, Ordering};
 use magalloc::units::{GranuleIndex, SlabId};
@@ -23,7 +23,7 @@ const PREEMPTIONS: Option<usize> = Some(4);
 const LOST: &str = "a slab that was pushed is lost";
 
 struct Owners {
-    orphans: Orphans,
+    orphans: NumberSet,
     /// What only a number's thread touches.
     owners: [Payload; NUMBERS],
 }
@@ -31,20 +31,20 @@ struct Owners {
 impl Owners {
     /// `orphaned` numbers have no thread, the others belong to the caller.
     fn new(orphaned: usize) -> Arc<Self> {
-        let owners = Self { orphans: Orphans::new(), owners: core::array::from_fn(|_| Payload::new()) };
+        let owners = Self { orphans: NumberSet::new(), owners: core::array::from_fn(|_| Payload::new()) };
         (0..orphaned).for_each(|number| owners.end(number));
         Arc::new(owners)
     }
 
     fn begin(&self) -> Option<usize> {
-        let number = self.orphans.adopt(NUMBERS)?;
+        let number = self.orphans.take(NUMBERS)?;
         self.owners[number].touch();
         Some(number)
     }
 
     fn end(&self, number: usize) {
         self.owners[number].touch();
-        self.orphans.orphan(number);
+        self.orphans.put(number);
     }
 
     /// At rest: the numbers that `taken` does not have can be adopted, and no others.
@@ -85,13 +85,13 @@ fn threads_end_while_one_begins() {
 
 /// Number 0 is made by its first thread, while a thread without an owner frees a block of a slab that names it.
 fn a_new_owner_is_notified_at_once() {
-    let made = Arc::new((AtomicUsize::new(0), NotifyStack::new(), Orphans::new()));
+    let made = Arc::new((AtomicUsize::new(0), NotifyStack::new(), NumberSet::new()));
     let slab = SlabId::new(0, GranuleIndex::new(7));
     let begin = Arc::clone(&made);
     let begin = thread::spawn(move || {
         let (len, notified, orphans) = &*begin;
         // `Owners::adopt`: there is no orphan, so a number is made. Zeroed memory is an open owner.
-        if orphans.adopt(len.load(Ordering::Acquire)).is_none() {
+        if orphans.take(len.load(Ordering::Acquire)).is_none() {
             len.fetch_add(1, Ordering::Release);
             if bug("open a new owner") {
                 notified.open();

@@ -70,7 +70,7 @@ impl Chunk {
 
     /// What `Depot::purge_chunk` does.
     fn purge(&self) {
-        let mask = self.spans.claim_dirty(0);
+        let mask = self.spans.claim_dirty(0, u64::MAX);
         if mask != 0 {
             self.for_each(mask, |_, contents| *contents = 0);
             self.spans.cleaned(0, mask);

@@ -15,7 +15,7 @@ use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
 use magalloc::chunk_group::partial_set::{PartialSet, Place};
 use magalloc::owner::notify::NotifyStack;
-use magalloc::owner::orphans::Orphans;
+use magalloc::owner::number_set::NumberSet;
 use magalloc::size_class;
 use magalloc::slab::Slab;
 use magalloc::slab::bitmap::{FreeWord, Released};
@@ -48,7 +48,7 @@ struct Heap {
     notified: NotifyStack,
     /// The slabs in the owner's list, as bits; only for the owner's thread.
     list: Payload,
-    orphans: Orphans,
+    orphans: NumberSet,
     partial: PartialSet<1>,
 }
 
@@ -69,7 +69,7 @@ impl Heap {
             }),
             notified: NotifyStack::new(),
             list: Payload::new(),
-            orphans: Orphans::new(),
+            orphans: NumberSet::new(),
             partial: PartialSet::new(),
         };
         for slab in &heap.slabs {
@@ -127,12 +127,12 @@ impl Heap {
     fn end(&self) {
         let pushed = self.chain(self.notified.close());
         pushed.into_iter().chain(self.list()).for_each(|slab| self.give(slab));
-        self.orphans.orphan(0);
+        self.orphans.put(0);
     }
 
     /// `Owners::adopt`, and a refill that looks at what was pushed. Is the calling thread the owner now?
     fn begin(&self) -> bool {
-        if self.orphans.adopt(1).is_none() {
+        if self.orphans.take(1).is_none() {
             return false;
         }
         assert!(self.list().is_empty(), "an orphan has slabs");

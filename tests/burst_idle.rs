@@ -12,7 +12,7 @@ use magalloc::Magalloc;
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use watched::{Held, do_until, mib, page_bytes, passes, resident, resident_since, resident_vec, wait_until};
+use watched::{Held, mib, page_bytes, passes, resident, resident_since, resident_vec, wait_until, work_until};
 
 /// By default a thread of the allocator's own gives memory back.
 static DEFAULT: Magalloc = Magalloc::new();
@@ -82,21 +82,24 @@ fn free_at_random(allocator: &Magalloc, blocks: &mut Blocks) {
     blocks.held.drain(survivors..).for_each(|held| held.free(allocator));
 }
 
+/// Run by run: what stays in a thread's cache is of few of them.
 fn free_runs(allocator: &Magalloc, blocks: &mut Blocks) {
-    let mut survivors = 0;
-    for index in 0..blocks.held.len() {
-        if (index / RUN_BLOCKS).is_multiple_of(SURVIVES_ONE_IN) {
-            blocks.held.swap(survivors, index);
-            survivors += 1;
-        }
+    let survives = |run: usize| run.is_multiple_of(SURVIVES_ONE_IN);
+    let mut runs: Vec<usize> = (0..blocks.held.len() / RUN_BLOCKS).filter(|run| !survives(*run)).collect();
+    shuffle(&mut runs, &mut blocks.random);
+    for run in runs {
+        blocks.held[run * RUN_BLOCKS..][..RUN_BLOCKS].iter().for_each(|held| held.free(allocator));
     }
-    shuffle(&mut blocks.held[survivors..], &mut blocks.random);
-    blocks.held.drain(survivors..).for_each(|held| held.free(allocator));
+    let mut index = 0;
+    blocks.held.retain(|_| {
+        index += 1;
+        survives((index - 1) / RUN_BLOCKS)
+    });
 }
 
-fn shuffle(held: &mut [Held], random: &mut Random) {
-    for index in (1..held.len()).rev() {
-        held.swap(index, random.below(index + 1));
+fn shuffle<T>(items: &mut [T], random: &mut Random) {
+    for index in (1..items.len()).rev() {
+        items.swap(index, random.below(index + 1));
     }
 }
 
@@ -288,9 +291,8 @@ fn at_work(burst: &Burst) {
             let mut blocks = [Held::NONE; 1000];
             blocks.iter_mut().for_each(|block| *block = Held::new(&ON_THE_WAY, 200));
             blocks.into_iter().for_each(|block| block.free(&ON_THE_WAY));
-            thread::sleep(Duration::from_millis(10));
         };
-        silence.expect_small(do_until(2 * DELAY, || silence.is_small(), work));
+        silence.expect_small(work_until(2 * DELAY, || silence.is_small(), work));
         magalloc::flush_thread();
         magalloc::check();
     });
@@ -313,6 +315,42 @@ fn on_demand(burst: &Burst) {
     });
 }
 
+/// A burst that fits into few pages: all of them are free afterwards, and soon in use again.
+fn small_burst(random: &mut Random) {
+    let size = SIZE_MIN + random.below(SIZE_MAX - SIZE_MIN + 1);
+    let mut blocks = [Held::NONE; 100];
+    blocks.iter_mut().for_each(|block| *block = Held::new(&NEVER, size));
+    // Also verifies.
+    blocks.into_iter().for_each(|block| block.free(&NEVER));
+    // Else the next one would find them in the cache.
+    magalloc::flush_thread();
+}
+
+/// Purges find pages that are free and a moment later are not.
+fn purged_at_work() {
+    const THREADS: u64 = 2;
+    const TIME: Duration = Duration::from_millis(1500);
+    watched::end_on_panic();
+    let (random, begin) = (Random::new(), Instant::now());
+    let work = |mut random: Random| {
+        while begin.elapsed() < TIME {
+            small_burst(&mut random);
+        }
+    };
+    thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let random = random.fork(thread);
+            scope.spawn(move || work(random));
+        }
+        while begin.elapsed() < TIME {
+            magalloc::purge_all();
+        }
+    });
+    println!("{} purges", magalloc::stats().purges);
+    assert!(magalloc::stats().purges > 10, "{:?}", magalloc::stats());
+    magalloc::check();
+}
+
 /// A delay that never ends: what the other scenarios find small is not.
 fn too_early() {
     after(&NOT_YET, &RANDOM, |silence| {
@@ -331,6 +369,7 @@ fn main() {
             ("clustered_at_work", || at_work(&CLUSTERED)),
             ("random_on_demand", || on_demand(&RANDOM)),
             ("clustered_on_demand", || on_demand(&CLUSTERED)),
+            ("purged_at_work", purged_at_work),
             ("too_early", too_early),
         ],
         &[
@@ -340,6 +379,7 @@ fn main() {
             ("working_program_gives_back_beside_clustered_survivors", || passes("clustered_at_work")),
             ("purge_all_gives_back_beside_scattered_survivors", || passes("random_on_demand")),
             ("purge_all_gives_back_beside_clustered_survivors", || passes("clustered_on_demand")),
+            ("blocks_in_use_are_whole_while_others_purge", || passes("purged_at_work")),
             ("nothing_is_given_back_before_the_delay", || passes("too_early")),
         ],
     );

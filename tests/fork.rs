@@ -5,7 +5,7 @@
 
 use light::{Exchange, Light, Random, Worker, class_sizes};
 use magalloc::{Magalloc, Stats, stats};
-use process::{Outcome, child, layout, on_raw_thread};
+use process::{Outcome, child, is_child, layout, on_raw_thread};
 use std::alloc::GlobalAlloc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,11 +16,30 @@ mod light;
 mod proc;
 mod process;
 
-/// Short, so that memory is given back all the time while others fork.
-const DELAY_MS: u64 = 200;
-
 #[global_allocator]
-static GLOBAL: Magalloc = Magalloc::new().report_exit(true).purge_delay_ms(DELAY_MS as u32);
+static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
+
+/// Purge delay of most scenarios: short, so that memory is given back all the time while others fork.
+const DELAY_MS_SHORT: u32 = 50;
+/// Purge delay where it is measured, in milliseconds: the default.
+const DELAY_MS: u64 = 1000;
+
+/// Before `main`, and before the allocator's first call, whose options hold.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_START: extern "C" fn() = at_start;
+
+extern "C" fn at_start() {
+    let allocator = if is_child(c"purge") || is_child(c"purge_inherited") {
+        GLOBAL
+    } else if [c"adopt", c"late_frees", c"copies"].into_iter().any(is_child) {
+        // Caches stay full, and pages where they are. A purge under way at the fork would withhold what it has in hand.
+        GLOBAL.background_thread(false).purge_delay_ms(u32::MAX)
+    } else {
+        GLOBAL.purge_delay_ms(DELAY_MS_SHORT)
+    };
+    process::give(&allocator, process::take(&allocator, 64), 64);
+}
 
 const MIB: u64 = 1 << 20;
 const CHUNK: u64 = 4 * MIB;
@@ -28,9 +47,9 @@ const CHUNK: u64 = 4 * MIB;
 fn main() {
     process::main(
         &[
-            ("busy", || busy(|| forks(250))),
-            ("busy_in_thread", || busy(|| std::thread::spawn(|| forks(100)).join().unwrap())),
-            ("busy_together", || busy(|| together(50))),
+            ("busy", || busy(|| forks(240))),
+            ("busy_in_thread", || busy(|| std::thread::spawn(|| forks(50)).join().unwrap())),
+            ("busy_together", || busy(|| together(20))),
             ("first_call", || busy(|| (0..20).for_each(|_| on_raw_thread(|| forks(1))))),
             ("without_handlers", without_handlers),
             ("adopt", adopt),
@@ -41,8 +60,8 @@ fn main() {
             ("generations", || generation(3)),
         ],
         &[
-            ("children_of_busy_threads_work_and_unmap_all", || all_unmapped("busy", 251)),
-            ("children_of_any_thread_do", || all_unmapped("busy_in_thread", 101)),
+            ("children_of_busy_threads_work_and_unmap_all", || all_unmapped("busy", 241)),
+            ("children_of_any_thread_do", || all_unmapped("busy_in_thread", 51)),
             ("threads_fork_at_the_same_time", || assert_eq!(child("busy_together").code, Some(0))),
             ("first_call_of_a_thread_is_in_the_child", || all_unmapped("first_call", 21)),
             ("child_without_handlers_works_and_ends", child_without_handlers_works_and_ends),
@@ -71,7 +90,7 @@ fn expect_reports(outcome: &Outcome, count: usize) {
 }
 
 /// Seconds after which the kernel ends a forked child that hangs.
-const SECONDS_MAX: libc::c_uint = 20;
+const SECONDS_MAX: libc::c_uint = 10;
 
 /// Forks. The child runs `body` and ends like a program that returns from `main`.
 fn fork(body: impl FnOnce()) -> libc::pid_t {
@@ -100,7 +119,7 @@ fn wait(pid: libc::pid_t) {
 /// Blocks of every class and some large ones, allocated, resized and freed.
 fn use_every_class() {
     let sizes = class_sizes().chain([40_000, 100_000, 1 << 20, 5 << 20]);
-    let mut lights: Vec<_> = sizes.flat_map(|size| (0..4).map(move |_| Light::new(size, 8))).collect();
+    let mut lights: Vec<_> = sizes.flat_map(|size| (0..2).map(move |_| Light::new(size, 8))).collect();
     for number in (0..lights.len()).step_by(5) {
         let size = lights[number].size();
         lights[number].resize(size * 3 / 2);
@@ -117,17 +136,22 @@ static EXCHANGE: Exchange = Exchange::new();
 
 /// Runs `body` while other threads allocate and free without pause; what they had is free again afterwards.
 fn busy(body: fn()) {
-    const THREADS: usize = 3;
+    const THREADS: usize = 2;
     let before = quiet();
     let begun = Arc::new(Barrier::new(THREADS + 1));
-    let threads = [0, 1, 2].map(|seed| {
+    let threads = [0, 1].map(|seed| {
         let begun = Arc::clone(&begun);
         std::thread::spawn(move || {
             let mut worker = Worker::new(seed, &EXCHANGE, 300);
             (0..1_000).for_each(|_| worker.step());
             begun.wait();
-            while !STOP.load(Ordering::Relaxed) {
-                worker.step();
+            // Often where the cache cannot serve: there is most to go wrong.
+            for number in (1..).take_while(|_| !STOP.load(Ordering::Relaxed)) {
+                match number % 512 {
+                    100 => magalloc::purge_all(),
+                    _ if number % 32 == 0 => magalloc::flush_thread(),
+                    _ => worker.step(),
+                }
             }
         })
     });
@@ -176,6 +200,8 @@ fn together(count: usize) {
 /// A fork by the bare system call: no handler of pthreads runs, and the child learns of nothing.
 fn without_handlers() {
     busy(|| {
+        drop(Held::new());
+        assert!(proc::wait(1_000, || proc::tasks() == 4), "the allocator has a thread beside the program's 3");
         for _ in 0..10 {
             // SAFETY: as in `fork`; the child makes no threads, of which the C library would know too little.
             let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
@@ -275,7 +301,7 @@ fn adopt() {
     let spans = take_free_spans();
     let before = stats();
     assert_eq!(before.threads, PARKED as u64 + 1, "{before:?}");
-    assert!(before.cached > 6 * MIB && before.free > 32 * MIB, "{before:?}");
+    assert!(before.cached > 3 * MIB && before.free > 32 * MIB, "{before:?}");
     // In blocks of all classes.
     wait(fork(|| {
         let bytes = (before.free + before.cached) as usize * 8 / 10 / class_sizes().count();
@@ -345,6 +371,7 @@ fn late_frees() {
         taken.into_iter().for_each(|(block, size)| give(block, size));
         let after = quiet();
         assert_eq!((after.live, after.threads, after.cached), (free.live, 1, 0), "{free:?}\n{after:?}");
+        assert!(after.slabs < 40, "slabs are withheld: {after:?}");
     }));
     free_all();
     threads.join();
@@ -386,14 +413,10 @@ impl Held {
 
 fn purge() {
     let held = std::cell::Cell::new(Some(Held::new()));
-    let free_and_wait = || {
-        held.take().unwrap().free_and_wait();
-        // Once more, now that the thread which gives memory back is there.
-        Held::new().free_and_wait();
-    };
-    // As in a process that has long been running: in the parent it is there already, and sleeps.
-    drop(Held::new());
-    assert!(proc::wait(2 * DELAY_MS, || stats().dirty < 8 * MIB), "{:?}", stats());
+    let free_and_wait = || held.take().unwrap().free_and_wait();
+    // As in a process that has long been running: the thread that gives memory back is there, and sleeps.
+    drop(vec![1_u8; 8 << 20]);
+    assert!(proc::wait(2 * DELAY_MS, || stats().dirty < MIB), "{:?}", stats());
     let pid = fork(free_and_wait);
     free_and_wait();
     wait(pid);
@@ -417,17 +440,18 @@ fn purge_inherited() {
 fn copies() {
     let held = [Held::new(), Held::new()];
     let threads = parked(PARKED, fill);
-    magalloc::purge_all();
-    assert!(proc::wait(2 * DELAY_MS, || stats().dirty == 0), "{:?}", stats());
-    assert!(stats().cached > 6 * MIB && proc::resident() > 200 * MIB);
+    // SAFETY: sysconf has no conditions.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
+    assert!(stats().cached > 3 * MIB && proc::resident() > 200 * MIB, "{:?}", stats());
     let pid = fork(|| {
+        // Stacks and the data of libraries are some 40 pages; to bring 8 caches home would take more than 100.
         let first = proc::private_dirty();
-        assert!(first < MIB * 3 / 2, "{first} bytes are private right after the fork");
+        assert!(first < 80 * page, "{first} bytes are private right after the fork");
         for _ in 0..1_000 {
             take(64);
         }
         let then = proc::private_dirty();
-        assert!(then < 2 * MIB, "{then} bytes are private after some work, {first} before");
+        assert!(then < 120 * page, "{then} bytes are private after some work, {first} before");
     });
     wait(pid);
     drop(held);

@@ -8,12 +8,13 @@ mod common;
 mod process;
 mod watched;
 
-use common::{Random, class_sizes};
+use common::Random;
 use magalloc::{Magalloc, stats};
 use process::{give, take};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use watched::{mib, passes, resident, resident_since};
+use std::time::Duration;
+use watched::{mib, passes, resident, resident_since, wait_until};
 
 static MAGALLOC: Magalloc = Magalloc::new();
 
@@ -28,10 +29,14 @@ const BYTES_PER_LOOK: u64 = 10 << 20;
 /// `Magalloc::cache_bytes_max`.
 const CACHE_BYTES_MAX: u64 = 1 << 20;
 
-/// What a cache may hold of each class in any case: "the first few blocks".
-fn first_blocks() -> u64 {
-    class_sizes().into_iter().map(|size| ((2048 / size).clamp(1, 8) * size) as u64).sum()
-}
+/// What a cache may hold beyond that: "the first few blocks of each".
+const FIRST_BLOCKS: u64 = 160 << 10;
+/// What may stay in the cache of a thread that sleeps for longer than the purge delay.
+const IDLE_BYTES_MAX: u64 = 256 << 10;
+/// When the rest must have been taken: two purge delays.
+const IDLE_DEADLINE: Duration = Duration::from_millis(2 * 1000);
+/// Held all the time: a heap of less than a chunk is left alone.
+const BALLAST: usize = 8 << 20;
 
 struct Batch(Vec<(*mut u8, usize)>);
 
@@ -78,6 +83,7 @@ fn pass_through(mut size: impl FnMut(&mut Random) -> usize) {
     let (batches, receiver) = sync_channel(BATCHES_MAX);
     let (sender, freed) = channel();
     let mut producer = Producer { batches, freed, on_the_way: 0 };
+    let ballast = take(&MAGALLOC, BALLAST);
     let consumer = thread::spawn(|| consume(receiver, sender));
     let resident_before = resident();
     let (mut bytes, mut most_cached, mut most_resident) = (0, 0, [0; 2]);
@@ -94,17 +100,20 @@ fn pass_through(mut size: impl FnMut(&mut Random) -> usize) {
         most_cached = stats().cached.max(most_cached);
     }
     assert_eq!(stats().threads, 2, "{:?}", stats());
+    let is_left = wait_until(IDLE_DEADLINE, || stats().cached <= IDLE_BYTES_MAX + FIRST_BLOCKS);
+    assert!(is_left, "an idle thread keeps its blocks: {:?}", stats());
     magalloc::purge_all();
     let remains = resident_since(resident_before);
     let [early, late] = most_resident;
     let [bytes, early, late, remains, cached] = [bytes, early, late, remains, most_cached].map(mib);
     println!("{bytes:.0} MiB; resident {early:.1}, later {late:.1}, at the end {remains:.1}; cached {cached:.2}");
-    assert!(most_cached > 0 && most_cached <= CACHE_BYTES_MAX + first_blocks(), "{most_cached} bytes cached");
+    assert!(most_cached > 0 && most_cached <= CACHE_BYTES_MAX + FIRST_BLOCKS, "{most_cached} bytes cached");
     assert!(late <= early + 4.0, "grows");
     // Blocks in the cache, their neighbours in the same pages, and metadata.
     assert!(remains <= 4.0, "{:?}", stats());
     drop(producer);
     consumer.join().expect("the consumer ends well");
+    give(&MAGALLOC, ballast, BALLAST);
     magalloc::flush_thread();
     assert_eq!((stats().live, stats().cached), (0, 0), "{:?}", stats());
 }

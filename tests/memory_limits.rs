@@ -79,6 +79,7 @@ fn expect_empty() {
 fn exhaust(size: usize) {
     watched::end_on_panic();
     let mut held = room(size);
+    let mut rooms = SIZES.map(room);
     let resident_before = resident();
     let bytes = take_all(&mut held, size);
     println!("{size} bytes: had {:.1} of {:.1} MiB", mib(bytes as u64), mib(LIMIT as u64));
@@ -103,12 +104,11 @@ fn exhaust(size: usize) {
         expect_within_limit(resident_before);
     }
     free_all(&mut held, &HARD);
-    // The same memory serves every other size.
-    for other in SIZES.into_iter().filter(|other| *other != size).chain([size]) {
-        let mut held = room(other);
-        expect_most_was_had(take_all(&mut held, other));
+    // The same memory serves every size.
+    for (held, size) in rooms.iter_mut().zip(SIZES) {
+        expect_most_was_had(take_all(held, size));
         expect_within_limit(resident_before);
-        free_all(&mut held, &HARD);
+        free_all(held, &HARD);
     }
     expect_empty();
 }

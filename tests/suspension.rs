@@ -10,7 +10,7 @@ use light::{Exchange, Light, Random, Worker, class_sizes};
 use magalloc::{Magalloc, stats};
 use process::{child, on_raw_thread};
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod light;
@@ -26,27 +26,31 @@ fn main() {
     );
 }
 
-const STOPS: u32 = 3_200;
-/// Of the stops, at least so many must be at a thread's end.
-const STOPS_AT_END_MIN: u32 = 200;
+const STOPS: u32 = 3_000;
+/// One stop in so many, at least, is at a thread's end.
+const STOPS_PER_END: u32 = 8;
 /// The victim is stopped at most that long after it went on, in nanoseconds.
 const DELAY_NS_MAX: usize = 100_000;
+/// Its end is stopped at most that long after it has begun.
+const END_NS_MAX: usize = 60_000;
+/// Steps of the victim's work before it ends to be stopped: its cache is filled then.
+const LIFE_MIN: usize = 200;
 /// One stop in so many sees a fork.
 const STOPS_PER_FORK: u32 = 40;
-/// Seconds after which the process, or a child of it, hangs.
-const SECONDS_MAX: libc::c_uint = 28;
+/// Seconds after which a stop, or the child of a fork, is taken to hang.
+const SECONDS_MAX: libc::c_uint = 10;
 
 static EXCHANGE: Exchange = Exchange::new();
 
 fn stops() {
     handle(libc::SIGUSR1, stand_still);
     handle(libc::SIGALRM, say_who_hangs);
-    // SAFETY: alarm has no conditions.
-    unsafe { libc::alarm(SECONDS_MAX) };
     let workers = [1, 2].map(|number| std::thread::spawn(move || work(number)));
     let mut random = Random::new(0);
     let mut victim = Victim::start(&mut random);
     for number in 1..=STOPS {
+        // SAFETY: alarm has no conditions. It takes the place of the one before.
+        unsafe { libc::alarm(SECONDS_MAX) };
         // A victim may end before the signal comes.
         while !victim.stop(number, &mut random) {
             victim.join();
@@ -65,7 +69,7 @@ fn stops() {
     let held = (stats.live, stats.cached, stats.slabs, stats.large_blocks, stats.threads);
     assert_eq!(held, (0, 0, 0, 0, 1), "{stats:?}");
     let at_end = STOPS_AT_END.load(Ordering::Relaxed);
-    assert!(at_end >= STOPS_AT_END_MIN, "only {at_end} of {STOPS} stops were at a thread's end");
+    assert!(at_end >= STOPS / STOPS_PER_END, "only {at_end} of {STOPS} stops were at a thread's end");
 }
 
 fn handle(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
@@ -83,6 +87,8 @@ static STOPPED: AtomicU32 = AtomicU32::new(0);
 static RELEASED: AtomicU32 = AtomicU32::new(0);
 /// Is the victim where it may be stopped: outside the C library, which has locks?
 static STOPPABLE: AtomicBool = AtomicBool::new(false);
+/// Is the victim to end soon, and to be stopped then?
+static AT_END: AtomicBool = AtomicBool::new(false);
 /// Does the victim just end?
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Has the victim ended, as far as the allocator has to do with it? It is not stopped any more.
@@ -138,7 +144,7 @@ impl Victim {
     fn start(random: &mut Random) -> Self {
         static KEY: AtomicU32 = AtomicU32::new(0);
         if KEY.load(Ordering::Relaxed) == 0 {
-            // After the allocator's key, which was made at its first use: so the destructor comes after the allocator's.
+            // After the allocator made its key, at its first use: so this destructor comes after its own.
             drop(Light::new(64, 8));
             let mut key = 0;
             // SAFETY: all arguments are valid.
@@ -146,7 +152,7 @@ impl Victim {
             KEY.store(key, Ordering::Relaxed);
             END_KEY.store(key as usize, Ordering::Relaxed);
         }
-        for flag in [&STOPPABLE, &ENDING, &ENDED] {
+        for flag in [&STOPPABLE, &AT_END, &ENDING, &ENDED] {
             flag.store(false, Ordering::Relaxed);
         }
         // Most live for a handful of stops; some have hardly begun when they end.
@@ -160,9 +166,17 @@ impl Victim {
         Self(thread)
     }
 
-    /// Stops it at some moment. `false`: it has ended before.
+    /// Stops it at some moment: by a signal from here, or at its end by one of its own timer, which is more exact.
+    /// `false`: it has ended before.
     fn stop(&self, number: u32, random: &mut Random) -> bool {
-        std::thread::sleep(Duration::from_nanos(random.below(DELAY_NS_MAX) as u64));
+        if number.is_multiple_of(STOPS_PER_END) {
+            ASKED.store(number, Ordering::Release);
+            AT_END.store(true, Ordering::Release);
+            return await_number(&STOPPED, number, || ENDED.load(Ordering::Acquire));
+        }
+        if random.below(2) == 0 {
+            std::thread::sleep(Duration::from_nanos(random.below(DELAY_NS_MAX) as u64));
+        }
         while !STOPPABLE.load(Ordering::Relaxed) && !ENDED.load(Ordering::Relaxed) {
             std::thread::yield_now();
         }
@@ -190,8 +204,13 @@ impl Victim {
     fn join(&self) {
         // SAFETY: joined once, and then replaced.
         assert_eq!(unsafe { libc::pthread_join(self.0, std::ptr::null_mut()) }, 0);
+        // SAFETY: its timer, which nobody else deletes.
+        assert_eq!(unsafe { libc::timer_delete(TIMER.load(Ordering::Acquire)) }, 0);
     }
 }
+
+/// The victim's timer.
+static TIMER: AtomicPtr<libc::c_void> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The key whose destructor says that the allocator has seen the victim's end.
 static END_KEY: AtomicUsize = AtomicUsize::new(0);
@@ -218,9 +237,13 @@ extern "C" fn end_of_victim(value: *mut libc::c_void) {
 extern "C" fn victim(life: *mut libc::c_void) -> *mut libc::c_void {
     let life = life.addr();
     let mut worker = Worker::new(life as u64, &EXCHANGE, 200);
+    let timer = Timer::new();
     set_end_key(1);
     STOPPABLE.store(true, Ordering::Relaxed);
     for step in 1..=life {
+        if step > LIFE_MIN && AT_END.load(Ordering::Acquire) {
+            break;
+        }
         match step % 500 {
             100 => magalloc::flush_thread(),
             200 => magalloc::purge_all(),
@@ -234,7 +257,40 @@ extern "C" fn victim(life: *mut libc::c_void) -> *mut libc::c_void {
     drop(worker);
     ENDING.store(true, Ordering::Relaxed);
     STOPPABLE.store(true, Ordering::Relaxed);
+    if AT_END.load(Ordering::Acquire) {
+        // Another moment for each victim.
+        static SEED: AtomicU32 = AtomicU32::new(0);
+        timer.start(Random::new(SEED.fetch_add(1, Ordering::Relaxed).into()).below(END_NS_MAX));
+    }
     std::ptr::null_mut()
+}
+
+/// Sends the signal to the thread that made it.
+struct Timer(libc::timer_t);
+
+impl Timer {
+    fn new() -> Self {
+        // SAFETY: all zeros is a valid `sigevent`.
+        let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = libc::SIGUSR1;
+        // SAFETY: gettid has no conditions.
+        event.sigev_notify_thread_id = unsafe { libc::gettid() };
+        let mut timer = std::ptr::null_mut();
+        // SAFETY: all arguments are valid.
+        assert_eq!(unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) }, 0);
+        TIMER.store(timer, Ordering::Release);
+        Self(timer)
+    }
+
+    /// Has it go off once, after so many nanoseconds.
+    fn start(&self, nanoseconds: usize) {
+        let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let after = libc::timespec { tv_sec: 0, tv_nsec: 1 + nanoseconds as i64 };
+        let time = libc::itimerspec { it_interval: never, it_value: after };
+        // SAFETY: the timer exists, and the time is valid.
+        unsafe { libc::timer_settime(self.0, 0, &raw const time, std::ptr::null_mut()) };
+    }
 }
 
 /// What a thread can be at.
@@ -283,6 +339,7 @@ fn work(who: usize) {
             _ => {}
         }
         DONE[who].store(round as usize, Ordering::Release);
+        std::thread::yield_now();
         // One of them rests while the victim runs: there are not that many processors.
         while who == 2 && STOPPED.load(Ordering::Relaxed) == RELEASED.load(Ordering::Relaxed) {
             if END.load(Ordering::Relaxed) {
@@ -339,7 +396,7 @@ fn fork() {
     assert!(pid >= 0, "{}", std::io::Error::last_os_error());
     if pid == 0 {
         // SAFETY: alarm has no conditions.
-        unsafe { libc::alarm(SECONDS_MAX / 2) };
+        unsafe { libc::alarm(SECONDS_MAX) };
         let work = || {
             use_every_class();
             EXCHANGE.clear();

@@ -11,7 +11,7 @@ use common::{Block, GRANULE};
 use magalloc::stats;
 use std::collections::{HashSet, VecDeque};
 use std::thread;
-use watched::resident;
+use watched::{Held, resident};
 
 #[global_allocator]
 static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
@@ -26,15 +26,13 @@ const LEFT_MAX: usize = 200;
 const CHUNK: u64 = 4 << 20;
 
 /// Allocates and frees some of each size, the longer ones less often; every third thread leaves blocks behind.
-fn short_life(number: usize) -> Vec<Block> {
+fn short_life(number: usize) -> Vec<Held> {
     let often = [(16, 1), (100, 1), (640, 1), (5_000, 10), (30_000, 50), (100_000, 250)];
     let sizes = often.into_iter().filter(|(_, one_in)| number.is_multiple_of(*one_in)).map(|(size, _)| size);
-    let mut blocks: Vec<_> = sizes.flat_map(|size| (0..2).map(move |_| Block::new(size, 8))).collect();
-    if number.is_multiple_of(3) {
-        blocks.drain(..blocks.len() - 3);
-        return blocks;
-    }
-    Vec::new()
+    let mut blocks: Vec<_> = sizes.flat_map(|size| [size; 2]).map(|size| Held::new(&GLOBAL, size)).collect();
+    let left = if number.is_multiple_of(3) { 3 } else { 0 };
+    blocks.drain(..blocks.len() - left).for_each(|block| block.free(&GLOBAL));
+    blocks
 }
 
 fn hundred_thousand_threads_leave_memory_and_records_bounded() {
@@ -47,9 +45,8 @@ fn hundred_thousand_threads_leave_memory_and_records_bounded() {
             left.extend(handle.join().expect("the thread ends well"));
         }
         // Their threads are gone; the blocks come home all the same.
-        while left.len() > LEFT_MAX {
-            left.pop_front();
-        }
+        let excess = left.len().saturating_sub(LEFT_MAX);
+        left.drain(..excess).for_each(|block: Held| block.free(&GLOBAL));
         if (round + 1) * TOGETHER == EARLY_THREADS {
             early = Some((stats(), resident()));
         }
@@ -61,7 +58,7 @@ fn hundred_thousand_threads_leave_memory_and_records_bounded() {
     assert!(late.metadata <= early.metadata, "early {early:?}\nlate {late:?}");
     assert!(late.slabs <= early.slabs + 64, "early {early:?}\nlate {late:?}");
     assert!(late_resident <= early_resident + CHUNK / 2, "{early_resident} bytes were resident, then {late_resident}");
-    drop(left);
+    left.into_iter().for_each(|block| block.free(&GLOBAL));
     magalloc::flush_thread();
     assert_eq!(stats().large_blocks, 0);
 }

@@ -19,6 +19,13 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Unpurged(AtomicU64);
 
 impl Unpurged {
+    /// No chunk.
+    #[cfg(loom)]
+    #[allow(clippy::new_without_default, reason = "it is for models, which call it by name")]
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// After something was freed in `chunk`. `true`: it is the first since the chunk was dealt with.
     #[inline]
     #[must_use]

@@ -56,15 +56,17 @@ impl Alarm {
         if bug("raise by load") && self.0.load(Ordering::Acquire) >= call as u32 {
             return false;
         }
+        let order = if bug("relaxed raise") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [ALARM] pairs with `take`. Not spared where the bit is set already: a `take` may come between
         // a look and the caller's going on.
-        self.0.fetch_or(call as u32, Ordering::AcqRel) < call as u32
+        self.0.fetch_or(call as u32, order) < call as u32
     }
 
     /// Takes what the alarm said and quiets it, unless it has ended.
     pub fn take(&self) -> Option<Call> {
+        let kept = if bug("end forgotten") { 0 } else { Call::Ended as u32 };
         // ordering: AcqRel [ALARM] pairs with `raise`: all that was noted before is seen by the look that follows.
-        Call::strongest(self.0.fetch_and(Call::Ended as u32, Ordering::AcqRel))
+        Call::strongest(self.0.fetch_and(kept, Ordering::AcqRel))
     }
 
     /// What the alarm says, at some moment, and the word for `platform::wait`.

@@ -14,7 +14,7 @@ use crate::config::CHUNK_BYTES;
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{Worker, in_forked_child, name_thread, thread_cpu_ms, wait, wake};
+use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, thread_cpu_ms, wait, wait_briefly, wake};
 use core::ffi::c_void;
 
 static WORKER: Worker = Worker::new();
@@ -114,8 +114,19 @@ pub(super) fn prepare_forks() {
     // ordering: Relaxed; a second registration would do no harm.
     if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
         // Where it is not possible, the child cannot use what other threads had, and has no thread to purge.
-        let _ = in_forked_child(after_fork);
+        let _ = around_forks(AroundFork { before: before_fork, parent: after_fork_in_parent, child: after_fork });
     }
+}
+
+/// Lets a purge put down what it has in hand: nobody would in the child.
+extern "C" fn before_fork() {
+    let hand = HEAP.purge().hand;
+    hand.begin_fork();
+    wait_briefly(|| hand.is_empty());
+}
+
+extern "C" fn after_fork_in_parent() {
+    HEAP.purge().hand.end_fork();
 }
 
 /// In the child, in its only thread. Writes a few words only.

@@ -94,15 +94,8 @@ pub enum Left {
 
 /// Gives back the free pages of a slab that were free at the last call already; with `force`, all free pages.
 pub fn purge(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Left {
-    let shape = geometry.shape;
-    let words = shape.words();
-    let mut free = [0u64; WORDS_MAX];
-    let mut any = 0;
-    for (word, bits) in free.iter_mut().enumerate().take(words) {
-        *bits = slab.word(word).look();
-        any |= *bits;
-    }
-    if any == 0 {
+    let free = free_blocks(geometry, slab);
+    if free.iter().all(|&word| word == 0) {
         return Left::Nothing;
     }
     let (wanted, young, blockless) = due_pages(geometry, slab, &free, force);
@@ -127,7 +120,21 @@ pub fn purge(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Left {
     if bug("purged after the release") {
         note_purged(geometry, slab, dropped);
     }
-    if young == 0 && wanted & !dropped == 0 { Left::Nothing } else { Left::FreePages }
+    // Another purge may have passed over a page because a block of it was in this one's hand.
+    let (old, new, _) = match bug("no look after the release") {
+        true => (0, 0, 0),
+        false => due_pages(geometry, slab, &free_blocks(geometry, slab), false),
+    };
+    if (young | wanted | old | new) & !dropped == 0 { Left::Nothing } else { Left::FreePages }
+}
+
+/// The free blocks of all words, each at some moment.
+fn free_blocks(geometry: Geometry<'_>, slab: &impl Parts) -> [u64; WORDS_MAX] {
+    let mut free = [0; WORDS_MAX];
+    for (word, bits) in free.iter_mut().enumerate().take(geometry.shape.words()) {
+        *bits = slab.word(word).look();
+    }
+    free
 }
 
 /// Free pages that are due, free pages that are not, and unpurged pages that no block touches.

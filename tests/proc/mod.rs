@@ -32,6 +32,11 @@ pub fn resident() -> u64 {
     bytes_of(read("/proc/self/status", &mut [0; 4096]), "VmRSS")
 }
 
+/// Bytes of address space that this process has mapped, touched or not.
+pub fn mapped() -> u64 {
+    bytes_of(read("/proc/self/status", &mut [0; 4096]), "VmSize")
+}
+
 /// Bytes of pages that this process has written to and shares with no other.
 pub fn private_dirty() -> u64 {
     bytes_of(read("/proc/self/smaps_rollup", &mut [0; 4096]), "Private_Dirty")

@@ -1,11 +1,37 @@
-//! Forks: the C library calls a function in the child, before `fork` returns there.
+//! Forks: the C library calls functions before and after, as `pthread_atfork` says.
 
-/// Calls `handler` in every child that this process forks from now on (not after `vfork`, `posix_spawn` or a bare
-/// `clone`). `false`: not possible.
+/// What to call around a fork.
+#[derive(Clone, Copy, Debug)]
+pub struct AroundFork {
+    /// In the forking thread, before.
+    pub before: extern "C" fn(),
+    /// In the same thread, afterwards, also if the fork failed.
+    pub parent: extern "C" fn(),
+    /// In the only thread of the child, before `fork` returns there. It may take no lock.
+    pub child: extern "C" fn(),
+}
+
+/// Has the functions called around every fork from now on (not around `vfork`, `posix_spawn` or a bare `clone`).
+/// `false`: not possible.
 ///
-/// In a shared library the C library forgets the handler when the library is unloaded.
+/// In a shared library the C library forgets the functions when the library is unloaded.
 #[must_use]
-pub fn in_forked_child(handler: extern "C" fn()) -> bool {
-    // SAFETY: the handler may run in the only thread of the child, and it takes no lock.
-    unsafe { libc::pthread_atfork(None, None, Some(handler)) == 0 }
+pub fn around_forks(calls: AroundFork) -> bool {
+    // SAFETY: the functions are safe to call in these places.
+    unsafe { libc::pthread_atfork(Some(calls.before), Some(calls.parent), Some(calls.child)) == 0 }
+}
+
+/// Times that `wait_briefly` looks again, and the pause between two looks, in microseconds: together 10 ms.
+const LOOKS: u32 = 200;
+const PAUSE_MICROSECONDS: u32 = 50;
+
+/// Waits until `is_over`, for 10 ms at most.
+pub fn wait_briefly(is_over: impl Fn() -> bool) {
+    for _ in 0..LOOKS {
+        if is_over() {
+            return;
+        }
+        // SAFETY: usleep has no conditions.
+        unsafe { libc::usleep(PAUSE_MICROSECONDS) };
+    }
 }

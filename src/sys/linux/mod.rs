@@ -9,7 +9,7 @@ mod thread;
 mod worker;
 
 pub use end::{ProcessEnd, arrange_release, flush_stdio, other_threads};
-pub use fork::in_forked_child;
+pub use fork::{AroundFork, around_forks, wait_briefly};
 pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
 pub use thread::{EndOfThread, ThreadEnd};

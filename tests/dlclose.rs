@@ -1,0 +1,230 @@
+//! A shared library with its own copy of the allocator is opened, used and closed: its memory and its thread are gone
+//! then, and the program, which uses another allocator, goes on.
+
+use process::{command, say};
+use std::ffi::{CStr, CString, c_void};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Barrier, OnceLock};
+use std::time::Duration;
+
+mod proc;
+mod process;
+
+/// A second copy of the allocator in the process: the library's finds its thread among the process's.
+static OTHER: magalloc::Magalloc = magalloc::Magalloc::new();
+
+fn main() {
+    let tests: &[process::Named] = &[
+        ("closed_library_leaves_nothing_behind", closed_library_leaves_nothing_behind),
+        ("threads_may_outlive_the_library", threads_may_outlive_the_library),
+        ("library_left_open_unmaps_all_at_exit", || with_library("left_open").expect_unmapped(0, "main\n")),
+        ("copies_do_not_harm_each_other", copies_do_not_harm_each_other),
+    ];
+    let skipped: &[process::Named] = &[("skipped", || process::skip("this C library never unloads a library"))];
+    process::main(
+        &[("rounds", rounds), ("survivors", survivors), ("left_open", left_open), ("other_copy", other_copy)],
+        if cfg!(target_env = "gnu") { tests } else { skipped },
+    );
+}
+
+const NAME: &str = "magalloc_in_library";
+/// Tells the children where it is.
+const PATH: &str = "MAGALLOC_LIBRARY";
+
+/// Builds the library, once.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let project = Path::new(env!("CARGO_TARGET_TMPDIR")).join(NAME);
+        std::fs::create_dir_all(&project).unwrap();
+        // The versions that are there.
+        std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
+        let manifest = format!(
+            "[package]\nname = {NAME:?}\nversion = \"0.0.0\"\nedition = \"2024\"\n\n\
+             [lib]\ncrate-type = [\"cdylib\"]\npath = {:?}\n\n\
+             [dependencies]\nmagalloc = {{ path = {root:?} }}\nlibc = \"0.2\"\n\n\
+             [workspace]\n\n[profile.dev]\ndebug = false\nincremental = false\n",
+            root.join("tests/dlclose/library.rs")
+        );
+        std::fs::write(project.join("Cargo.toml"), manifest).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "--target-dir", "target"]).current_dir(&project);
+        let built = cargo.output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        project.join("target/debug").join(format!("lib{NAME}.so"))
+    })
+}
+
+/// Runs the child `name`, which finds the library. The C library's own heaps are kept from multiplying.
+fn with_library(name: &str) -> process::Outcome {
+    process::run(command(name).env(PATH, library()).env("MALLOC_ARENA_MAX", "1"))
+}
+
+/// The library while it is open.
+struct Library(*mut c_void);
+
+impl Library {
+    fn open() -> Self {
+        let path = CString::new(std::env::var_os(PATH).unwrap().as_bytes()).unwrap();
+        // SAFETY: the path ends with a zero; what the library runs when it is opened is harmless.
+        let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        assert!(!handle.is_null(), "{path:?} cannot be opened");
+        Self(handle)
+    }
+
+    /// One of its functions.
+    fn function(&self, name: &CStr) -> extern "C" fn(usize) -> usize {
+        // SAFETY: the handle is open, the name ends with a zero.
+        let function = unsafe { libc::dlsym(self.0, name.as_ptr()) };
+        assert!(!function.is_null(), "{name:?} is not there");
+        // SAFETY: all functions of the library have this type.
+        unsafe { std::mem::transmute::<*mut c_void, extern "C" fn(usize) -> usize>(function) }
+    }
+
+    fn call(&self, name: &CStr, argument: usize) -> usize {
+        self.function(name)(argument)
+    }
+
+    /// Uses it so that its allocator has a thread of its own.
+    fn use_memory(&self) {
+        let tasks = proc::tasks();
+        assert!(self.call(c"use_memory", 50) > 50);
+        assert!(proc::wait(1_000, || proc::tasks() == tasks + 1), "{} threads", proc::tasks());
+    }
+
+    /// Closes it; nothing of its file is mapped then.
+    fn close(self) {
+        // SAFETY: the handle is open, and nobody uses the library any more.
+        assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
+        assert!(!maps().contains(NAME), "{}", maps());
+    }
+}
+
+fn maps() -> String {
+    std::fs::read_to_string("/proc/self/maps").unwrap()
+}
+
+/// A thread that was joined may be counted for a moment.
+#[track_caller]
+fn expect_tasks(count: u64) {
+    assert!(proc::wait(200, || proc::tasks() == count), "{} threads, not {count}", proc::tasks());
+}
+
+/// The C library has forgotten what to call in children.
+fn fork() {
+    // SAFETY: the child calls nothing but `_exit`.
+    match unsafe { libc::fork() } {
+        // SAFETY: ends the child at once.
+        0 => unsafe { libc::_exit(0) },
+        pid => {
+            let mut status = -1;
+            // SAFETY: `status` is valid.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            assert_eq!(status, 0);
+        }
+    }
+}
+
+const ROUNDS: usize = 20;
+/// Rounds until the number of mappings is settled.
+const FIRST_ROUNDS: usize = 4;
+/// Mappings of stacks that the C library may keep, more or less of them at times.
+const STACK_MAPPINGS: usize = 8;
+/// Less than the address space that the allocator reserves, more than all else.
+const MAPPED_MAX: u64 = if cfg!(target_pointer_width = "64") { 1 << 36 } else { 400 << 20 };
+
+fn rounds() {
+    let mut mappings = 0;
+    for round in 0..ROUNDS {
+        let library = Library::open();
+        library.use_memory();
+        assert!(proc::mapped() > MAPPED_MAX);
+        assert_eq!(library.call(c"use_threads", 3), 3);
+        assert_eq!(library.call(c"threads", 0), 1);
+        // Within each phase of its purging.
+        std::thread::sleep(Duration::from_micros(1_300 * round as u64));
+        library.close();
+        expect_tasks(1);
+        assert!(proc::mapped() < MAPPED_MAX, "{}", maps());
+        fork();
+        let now = maps().lines().count();
+        if round == FIRST_ROUNDS {
+            mappings = now;
+        }
+        assert!(round <= FIRST_ROUNDS || now <= mappings + STACK_MAPPINGS, "{mappings} became {now}: {}", maps());
+        // Opened and closed without a call.
+        Library::open().close();
+    }
+    say("main\n");
+}
+
+fn closed_library_leaves_nothing_behind() {
+    let outcome = with_library("rounds");
+    outcome.expect(0, "main\n", &outcome.stderr);
+    let reports: Vec<_> = outcome.stderr.split_inclusive('\n').map(process::report_line).collect();
+    assert_eq!(reports.len(), ROUNDS, "{outcome:?}");
+    assert!(reports.iter().all(|report| report.is_some_and(|(unmapped, mapped)| unmapped == mapped && mapped > 0)));
+}
+
+/// Threads of the program that have used the library, and end when it is long gone.
+fn survivors() {
+    const THREADS: usize = 3;
+    for _ in 0..5 {
+        let library = Library::open();
+        library.use_memory();
+        let use_memory = library.function(c"use_memory");
+        let barrier = Arc::new(Barrier::new(THREADS + 1));
+        let threads = [1, 2, 3].map(|mebibytes| {
+            let barrier = Arc::clone(&barrier);
+            std::thread::spawn(move || {
+                use_memory(mebibytes);
+                barrier.wait();
+                barrier.wait();
+            })
+        });
+        barrier.wait();
+        assert_eq!(library.call(c"threads", 0), 1 + THREADS);
+        library.close();
+        expect_tasks(1 + THREADS as u64);
+        fork();
+        barrier.wait();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+    say("main\n");
+}
+
+fn threads_may_outlive_the_library() {
+    let outcome = with_library("survivors");
+    outcome.expect(0, "main\n", &outcome.stderr);
+}
+
+fn left_open() {
+    let library = Library::open();
+    library.use_memory();
+    say("main\n");
+}
+
+/// The library's copy cannot know whose thread the other copy's is, so it may keep its address space.
+fn other_copy() {
+    process::use_memory(&OTHER);
+    process::use_memory(&OTHER);
+    expect_tasks(2);
+    for _ in 0..5 {
+        let library = Library::open();
+        library.use_memory();
+        library.close();
+        expect_tasks(2);
+        process::use_memory(&OTHER);
+        fork();
+    }
+    magalloc::check();
+    say("main\n");
+}
+
+fn copies_do_not_harm_each_other() {
+    let outcome = with_library("other_copy");
+    outcome.expect(0, "main\n", &outcome.stderr);
+}
