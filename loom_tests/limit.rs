@@ -4,7 +4,7 @@
 //!               always can; a purge that gives room and then frees the granule for which it is wanted
 //! # Asserted    conservation: never more than the limit is held; what was taken and not given is held at the end.
 //!               A request fails only if there was a moment without room for it; what was given can be had.
-//! # Bounds      3 threads with 1 or 2 requests each, 2 granules; every interleaving
+//! # Bounds      1 granule, 2 or 3 threads with 1 or 2 requests each, 3 preemptions
 #![cfg(loom)]
 
 mod common;
@@ -16,6 +16,7 @@ use magalloc::depot::budget::Budget;
 use magalloc::sync::planted::bug;
 use std::sync::Arc;
 
+const PREEMPTIONS: Option<usize> = Some(3);
 const BEYOND: &str = "more is held than the limit allows";
 const REFUSED: &str = "a request was refused for which there was room";
 
@@ -64,13 +65,13 @@ fn two_take_what_one_gives() {
     account.check(2 + taken);
 }
 
-/// One is held, of three. While that is so, three more are too many, and one more is not.
-fn a_small_request_beside_a_large_one() {
+/// One is held, of three. While that is so, three more are too many, and one more is not, twice.
+fn small_requests_beside_a_large_one() {
     let account = Account::new(1, 3);
-    let large = spawn(&account, |account| account.take(3));
-    let small = spawn(&account, |account| account.take(1));
-    assert!(account.take(1), "{REFUSED}");
-    assert!(small.join().unwrap(), "{REFUSED}");
+    let large = spawn(&account, |account| account.budget.take(3, account.limit));
+    for _ in 0..2 {
+        assert!(account.budget.take(1, account.limit), "{REFUSED}");
+    }
     assert!(!large.join().unwrap(), "{BEYOND}");
     account.check(3);
 }
@@ -131,30 +132,30 @@ fn a_purged_granule_is_wanted() {
 
 #[test]
 fn the_limit_is_kept() {
-    check(None, two_take_what_one_gives);
+    check(PREEMPTIONS, two_take_what_one_gives);
 }
 
 #[test]
 fn what_fits_is_not_refused() {
-    check(None, a_small_request_beside_a_large_one);
+    check(PREEMPTIONS, small_requests_beside_a_large_one);
 }
 
 #[test]
 fn room_is_there_before_its_granule() {
-    check(None, a_purged_granule_is_wanted);
+    check(PREEMPTIONS, a_purged_granule_is_wanted);
 }
 
 #[test]
 fn look_then_add_is_caught() {
-    assert_caught("look, then add", BEYOND, None, two_take_what_one_gives);
+    assert_caught("look, then add", BEYOND, PREEMPTIONS, two_take_what_one_gives);
 }
 
 #[test]
 fn add_then_look_is_caught() {
-    assert_caught("add, then look", REFUSED, None, a_small_request_beside_a_large_one);
+    assert_caught("add, then look", REFUSED, PREEMPTIONS, small_requests_beside_a_large_one);
 }
 
 #[test]
 fn room_given_after_the_free_is_caught() {
-    assert_caught("room given after the free", REFUSED, None, a_purged_granule_is_wanted);
+    assert_caught("room given after the free", REFUSED, PREEMPTIONS, a_purged_granule_is_wanted);
 }
