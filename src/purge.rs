@@ -43,6 +43,8 @@ pub struct Ticks {
     next_ms: AtomicU64,
     /// When the last one was.
     last_ms: AtomicU64,
+    /// When the turn began.
+    turn_ms: AtomicU64,
     /// The chunk where it begins: region number * 2^32 + chunk.
     cursor: AtomicU64,
 }
@@ -56,7 +58,12 @@ impl Default for Ticks {
 impl Ticks {
     /// At the beginning.
     pub const fn new() -> Self {
-        Self { next_ms: AtomicU64::new(0), last_ms: AtomicU64::new(0), cursor: AtomicU64::new(0) }
+        Self {
+            next_ms: AtomicU64::new(0),
+            last_ms: AtomicU64::new(0),
+            turn_ms: AtomicU64::new(0),
+            cursor: AtomicU64::new(0),
+        }
     }
 }
 
@@ -202,13 +209,16 @@ impl<P: Pages> Purge<'_, P> {
         // ordering: Relaxed, a place to begin; two threads at the same one do no harm.
         let mut cursor = Cursor::from_word(self.ticks.cursor.load(Ordering::Relaxed));
         if cursor.word() == Cursor::START.word() {
+            // ordering: Relaxed, a time.
+            self.ticks.turn_ms.store(now, Ordering::Relaxed);
             self.begin_turn(due);
         }
         let mut next_ms = now + TICK_PAUSE_MS;
         for _ in 0..TICK_CHUNKS {
             let Some(next) = self.visit_next(cursor, due) else {
                 cursor = Cursor::START;
-                next_ms = now + self.turn_ms();
+                // ordering: Relaxed, a time.
+                next_ms = next_ms.max(self.ticks.turn_ms.load(Ordering::Relaxed) + self.turn_ms());
                 break;
             };
             cursor = next;

@@ -14,7 +14,7 @@ use crate::config::CHUNK_BYTES;
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, thread_cpu_ms, wait, wait_briefly, wake};
+use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, thread_cpu_us, wait, wait_briefly, wake};
 use core::ffi::c_void;
 
 static WORKER: Worker = Worker::new();
@@ -25,9 +25,11 @@ static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
 /// Milliseconds between two turns while a limit presses.
 const URGENT_PAUSE_MS: u64 = 20;
 
-/// The thread rests this many times as long as its last turn worked, so that purging costs 2 % of a processor at most;
-/// but no longer than a purge delay: what is free must not wait for ever because there is so much of it.
-const RESTS_PER_WORK: u64 = 50;
+/// The thread rests this many times as long as it looked for something to give back, so that looking costs at most a
+/// tenth of a processor, however large the heap. A GiB of small blocks takes some 5 ms, which is less than a hundredth.
+const RESTS_PER_LOOK: u64 = 9;
+/// Microseconds that a call of the kernel takes which gives pages back: what is not counted as looking.
+const PURGE_US: u64 = 10;
 
 /// After each slow path: sees to it that somebody purges.
 #[inline]
@@ -81,9 +83,10 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
         if depot.alarm.call().0 != call {
             continue;
         }
-        let before = thread_cpu_ms();
+        let (began, purges) = (thread_cpu_us(), depot.os.purges());
         purge.turn(due, has_ended);
-        rest = ((thread_cpu_ms() - before) * RESTS_PER_WORK).min(depot.settings.purge_delay_ms().into());
+        let gave_back = (depot.os.purges() - purges) * PURGE_US;
+        rest = (thread_cpu_us() - began).saturating_sub(gave_back) * RESTS_PER_LOOK / 1000;
     }
 }
 
