@@ -10,9 +10,8 @@
 
 mod common;
 
-use common::{Payload, assert_caught, check};
+use common::{Payload, assert_caught, check, join, spawn};
 use loom::sync::Mutex;
-use loom::thread;
 use magalloc::chunk_group::unpurged::Unpurged;
 use magalloc::depot::alarm::{Alarm, Call};
 use magalloc::slab::bitmap::FreeWord;
@@ -171,15 +170,6 @@ impl Heap {
             }
         }
     }
-}
-
-fn spawn(heap: &Arc<Heap>, work: impl FnOnce(&Heap) + 'static) -> thread::JoinHandle<()> {
-    let heap = Arc::clone(heap);
-    thread::spawn(move || work(&heap))
-}
-
-fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// Two threads free blocks of one chunk.

@@ -9,8 +9,7 @@
 
 mod common;
 
-use common::{assert_caught, check};
-use loom::thread;
+use common::{assert_caught, check, spawn};
 use magalloc::chunk_group::span_map::{Run, SpanMap};
 use magalloc::depot::budget::Budget;
 use magalloc::sync::planted::bug;
@@ -44,14 +43,6 @@ impl Account {
         assert_eq!(self.budget.held(), held, "the account is wrong");
         assert!(self.take(self.limit - held), "{REFUSED}");
     }
-}
-
-fn spawn<T: Send + Sync + 'static, R: 'static>(
-    shared: &Arc<T>,
-    work: impl FnOnce(&T) -> R + 'static,
-) -> thread::JoinHandle<R> {
-    let shared = Arc::clone(shared);
-    thread::spawn(move || work(&shared))
 }
 
 /// Three are held, of three; one is given while two others want one each, one of them twice.

@@ -8,13 +8,13 @@
 //!               where it will be found, and an empty one is retired; a page that is marked as purged was not written
 //!               since; a free page that is not marked will be looked at.
 //!               visibility: a block's next owner, and the purge of its page, come after its last owner.
-//! # Bounds      1 slab of 1 or 2 words, 1 or 2 of its pages, 2 threads and 4 preemptions, or 3 threads and 3
+//! # Bounds      1 slab of 1 or 2 words, 1 or 2 of its pages, 2 or 3 threads, 3 preemptions
 #![cfg(loom)]
 
 mod common;
 
-use common::{Payload, RACE, assert_caught, check};
-use loom::thread;
+use common::{Payload, RACE, assert_caught, check, join, spawn};
+use loom::thread::JoinHandle;
 use magalloc::chunk_group::partial_set::{PartialSet, Place};
 use magalloc::chunk_group::unpurged::Unpurged;
 use magalloc::owner::notify::NotifyStack;
@@ -336,21 +336,12 @@ impl Parts for Visit<'_> {
     }
 }
 
-fn spawn(site: &Arc<Site>, work: impl FnOnce(&Site) + 'static) -> thread::JoinHandle<()> {
-    let site = Arc::clone(site);
-    thread::spawn(move || work(&site))
-}
-
 /// A purge of the slab, found by its class.
-fn spawn_purge(site: &Arc<Site>) -> thread::JoinHandle<()> {
+fn spawn_purge(site: &Arc<Site>) -> JoinHandle<()> {
     let class = site.sure_class();
     spawn(site, move |site| {
         let _ = site.purge(class);
     })
-}
-
-fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// Two blocks make a page. One is free and wanted by the holder, the other is in use and released.

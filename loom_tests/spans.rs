@@ -2,17 +2,17 @@
 //!
 //! # Modelled    claims of one and two granules against frees of the neighbours that make a run of two; the search
 //!               for a wholly free chunk against the frees that make one; growing in place (`claim_exact`); a purge
-//!               (`claim_dirty`, `cleaned`) against claims
+//!               (`age`, `claim_dirty`, `cleaned`) against claims
 //! # Asserted    conservation: a granule has one owner at a time; at the end every free run can be claimed in spite
 //!               of the hints, up to the whole chunk.
 //!               visibility: a granule's next owner comes after its last one; a granule that is not dirty is zero.
-//! # Bounds      the last 2 granules of a chunk, the others in use; 3 threads, 4 preemptions, or 3 where all three claim
+//! # Bounds      the last 2 granules of a chunk, the others in use; 3 threads, 4 preemptions, or 3 where all three claim;
+//!               2 threads, 4 preemptions
 #![cfg(loom)]
 
 mod common;
 
-use common::{Payload, RACE, assert_caught, check};
-use loom::thread;
+use common::{Payload, RACE, assert_caught, check, join, spawn};
 use magalloc::chunk_group::span_map::{Run, SpanMap, low_bits};
 use std::sync::Arc;
 
@@ -68,9 +68,14 @@ impl Chunk {
         self.claim(granules).into_iter().for_each(|mask| self.free(mask));
     }
 
-    /// What `Depot::purge_chunk` does.
-    fn purge(&self) {
-        let mask = self.spans.claim_dirty(0, u64::MAX);
+    /// What `Depot::purge_due` does.
+    fn purge_aged(&self) {
+        self.purge(self.spans.age(0));
+    }
+
+    /// What `Depot::purge_granules` does.
+    fn purge(&self, among: u64) {
+        let mask = self.spans.claim_dirty(0, among);
         if mask != 0 {
             self.for_each(mask, |_, contents| *contents = 0);
             self.spans.cleaned(0, mask);
@@ -86,15 +91,6 @@ impl Chunk {
         self.free(BOTH);
         assert_eq!(self.spans.claim(64, 1, 1), Some(Run { chunk: 0, mask: low_bits(64) }), "{LOST}");
     }
-}
-
-fn spawn(chunk: &Arc<Chunk>, work: impl FnOnce(&Chunk) + 'static) -> thread::JoinHandle<()> {
-    let chunk = Arc::clone(chunk);
-    thread::spawn(move || work(&chunk))
-}
-
-fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 /// Three threads want a granule, two are free.
@@ -149,10 +145,24 @@ fn a_block_grows_in_place() {
 fn a_purge_meets_a_claim() {
     let chunk = Chunk::new(0);
     chunk.free(FIRST);
-    let purger = spawn(&chunk, Chunk::purge);
+    let purger = spawn(&chunk, |chunk| chunk.purge(BOTH));
     let freer = spawn(&chunk, |chunk| chunk.free(SECOND));
     chunk.use_span(1);
     join([purger, freer]);
+    chunk.check();
+}
+
+/// A purge of what was free a turn ago, while a granule is freed and one is used.
+fn a_purge_comes_by_twice() {
+    let chunk = Chunk::new(0);
+    chunk.free(FIRST);
+    chunk.purge_aged();
+    let purger = spawn(&chunk, Chunk::purge_aged);
+    chunk.free(SECOND);
+    chunk.use_span(1);
+    join([purger]);
+    (0..2).for_each(|_| chunk.purge_aged());
+    assert_eq!(chunk.spans.free_dirty(0), 0, "what is free for two turns stays dirty");
     chunk.check();
 }
 
@@ -173,12 +183,17 @@ fn a_free_chunk_is_found() {
 
 #[test]
 fn growing_in_place_takes_all_or_nothing() {
-    check(PREEMPTIONS, a_block_grows_in_place);
+    check(Some(3), a_block_grows_in_place);
 }
 
 #[test]
 fn a_clean_granule_is_zero() {
-    check(PREEMPTIONS, a_purge_meets_a_claim);
+    check(Some(3), a_purge_meets_a_claim);
+}
+
+#[test]
+fn an_aged_granule_is_given_back() {
+    check(PREEMPTIONS, a_purge_comes_by_twice);
 }
 
 #[test]
@@ -209,5 +224,5 @@ fn exhausted_without_a_second_look_is_caught_by_chunks() {
 
 #[test]
 fn dirty_after_the_free_is_caught() {
-    assert_caught("dirty after the free", NOT_ZERO, PREEMPTIONS, a_purge_meets_a_claim);
+    assert_caught("dirty after the free", NOT_ZERO, Some(3), a_purge_meets_a_claim);
 }

@@ -24,7 +24,7 @@ use crate::slab::GranuleUse;
 use crate::slab::bitmap::FreeWord;
 use crate::slab::marks::PageMarks;
 use crate::slab::page_purge::{self, Left, Parts};
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::Pages;
 use crate::thread_cache::Others;
 use crate::units::{ClassIndex, GranuleIndex};
@@ -67,75 +67,6 @@ impl Ticks {
     }
 }
 
-/// Keeps the walk and forks apart: what a walk has in hand at a fork would be lost in the child.
-///
-/// Nobody is kept waiting for long: a walk that meets a fork leaves the rest for its next turn, and a fork that meets a
-/// walk waits for the chunk that it is in, 10 ms at most.
-#[derive(Debug)]
-pub struct Hand {
-    /// Walks that are in a chunk.
-    walks: AtomicU32,
-    /// Forks under way.
-    forks: AtomicU32,
-}
-
-impl Default for Hand {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Hand {
-    /// Empty.
-    pub const fn new() -> Self {
-        Self { walks: AtomicU32::new(0), forks: AtomicU32::new(0) }
-    }
-
-    /// Before a walk claims anything. `false`: a fork is under way, nothing may be claimed.
-    fn take_up(&self) -> bool {
-        // ordering: SeqCst [FORK] the count, then the look at forks; pairs with `begin_fork`, which does both in the
-        // other order: one of the two sees the other.
-        self.walks.fetch_add(1, Ordering::SeqCst);
-        if self.forks.load(Ordering::SeqCst) == 0 {
-            return true;
-        }
-        self.put_down();
-        false
-    }
-
-    /// After a walk has given back all that it had claimed.
-    fn put_down(&self) {
-        // ordering: Release [FORK] what was given back.
-        self.walks.fetch_sub(1, Ordering::Release);
-    }
-
-    /// Before a fork: no walk takes anything up until `end_fork`.
-    pub fn begin_fork(&self) {
-        // ordering: SeqCst [FORK] pairs with `take_up`.
-        self.forks.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Has every walk put down what it had?
-    pub fn is_empty(&self) -> bool {
-        // ordering: SeqCst [FORK] pairs with `take_up`.
-        self.walks.load(Ordering::SeqCst) == 0
-    }
-
-    /// After a fork, in the parent.
-    pub fn end_fork(&self) {
-        // Not below zero: the handlers may have been made known while another thread was in its fork.
-        // ordering: Release, so that the fork is over for whoever sees it.
-        let _ = self.forks.fetch_update(Ordering::Release, Ordering::Relaxed, |forks| forks.checked_sub(1));
-    }
-
-    /// After a fork, in the child, where nobody walks and nobody forks.
-    pub fn reset(&self) {
-        // ordering: Relaxed; the caller is alone.
-        self.walks.store(0, Ordering::Relaxed);
-        self.forks.store(0, Ordering::Relaxed);
-    }
-}
-
 /// A place in the walk.
 #[derive(Clone, Copy)]
 struct Cursor {
@@ -161,8 +92,6 @@ pub struct Purge<'h, P> {
     pub others: Others<'h, P>,
     /// The heap's ticks.
     pub ticks: &'h Ticks,
-    /// What keeps the walk and forks apart.
-    pub hand: &'h Hand,
 }
 
 impl<P: Pages> Purge<'_, P> {
@@ -251,11 +180,12 @@ impl<P: Pages> Purge<'_, P> {
     /// fork is under way.
     fn visit_next(&self, cursor: Cursor, due: Due) -> Option<Cursor> {
         let (region, chunk) = self.next_unpurged(cursor)?;
-        if !self.hand.take_up() {
+        let hand = &self.others.depot.hand;
+        if !hand.take_up() {
             return None;
         }
         self.visit(region, chunk, due);
-        self.hand.put_down();
+        hand.put_down();
         Some(Cursor { region: region.number(), chunk: chunk + 1 })
     }
 

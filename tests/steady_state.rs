@@ -68,10 +68,13 @@ fn faults() -> u64 {
     usage.ru_minflt as u64
 }
 
+/// Bytes of a block that stays: more than a chunk, because the allocator has no thread of its own in smaller heaps.
+const KEPT: usize = 5 << 20;
+
 /// Runs `step` all the time, until a while of it could be observed: no more is purged then than is `allowed`.
 fn steady(allowed: Allowed, mut step: impl FnMut()) {
     watched::end_on_panic();
-    let [block, ballast] = [take(&MAGALLOC, 200_000), take(&MAGALLOC, BALLAST)];
+    let [block, ballast] = [take(&MAGALLOC, KEPT), take(&MAGALLOC, BALLAST)];
     give(&MAGALLOC, ballast, BALLAST);
     let is_observed = (0..WINDOWS_MAX).any(|window| {
         let warm_up = go_on(WARM_UP, &mut step);
@@ -101,7 +104,7 @@ fn steady(allowed: Allowed, mut step: impl FnMut()) {
     magalloc::flush_thread();
     let end = stats();
     assert!(wait_until(2 * DELAY, || stats().purges > end.purges), "no purge after the work\n{end:?}\n{:?}", stats());
-    give(&MAGALLOC, block, 200_000);
+    give(&MAGALLOC, block, KEPT);
 }
 
 fn pair() {

@@ -1,9 +1,13 @@
-//! What the models share: a bounded model run, the proof that a planted bug is caught, and payloads.
+//! What the models share: a bounded model run, the proof that a planted bug is caught, threads, payloads, and an owner.
 #![allow(dead_code, reason = "no model uses all of it")]
 
+pub mod owner;
+
 use loom::cell::UnsafeCell;
+use loom::thread::{self, JoinHandle};
 use magalloc::sync::planted::with_bug;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// loom's message where two threads touch a payload and neither comes before the other.
 pub const RACE: &str = "Causality violation";
@@ -30,6 +34,17 @@ pub fn assert_caught(
         _ => "",
     };
     assert!(said.contains(message), "{bug:?} fails for another reason: {said}");
+}
+
+/// A thread that works on what all threads of a model share.
+pub fn spawn<T: 'static, R: 'static>(shared: &Arc<T>, work: impl FnOnce(&T) -> R + 'static) -> JoinHandle<R> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || work(&shared))
+}
+
+/// Waits for the threads; what they return.
+pub fn join<R, const N: usize>(threads: [JoinHandle<R>; N]) -> [R; N] {
+    threads.map(|thread| thread.join().unwrap())
 }
 
 /// Contents of something that has one owner at a time: a block, a span, a descriptor. loom fails the model if an

@@ -74,6 +74,12 @@ impl Budget {
         self.0.fetch_sub(bytes, Ordering::Release);
     }
 
+    /// Makes the account what it should be, in the child of a fork.
+    pub fn reset(&self, held: usize) {
+        // ordering: Relaxed; the caller is alone.
+        self.0.store(held, Ordering::Relaxed);
+    }
+
     /// Bytes held, at some moment.
     pub fn held(&self) -> usize {
         // ordering: Relaxed, a statistic.

@@ -34,6 +34,15 @@ pub enum Due {
     All,
 }
 
+/// What is given back only whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// Granules.
+    Granules,
+    /// Huge pages, where they were asked for.
+    HugePages,
+}
+
 impl<P: Pages> Depot<P> {
     /// Bytes of free granules that are dirty.
     pub fn dirty_bytes(&self) -> usize {
@@ -67,12 +76,44 @@ impl<P: Pages> Depot<P> {
         let dirty = self.dirty_bytes();
         let in_use = self.budget.held().saturating_sub(dirty);
         let most = self.settings.dirty_bytes_max().min(self.settings.soft_limit().saturating_sub(in_use));
-        if dirty > most {
-            self.purge_down_to(most - most / DIRTY_SLACK_SHARE);
+        // ordering: Relaxed, a hint that spares walks which find nothing.
+        if dirty > most && dirty - most > self.stuck.load(Ordering::Relaxed) {
+            self.purge_down_to(most - most / DIRTY_SLACK_SHARE, Whole::HugePages);
+            // ordering: Relaxed, as above.
+            self.stuck.store(self.dirty_bytes().saturating_sub(most), Ordering::Relaxed);
         }
         if self.is_pressed() {
             self.raise(Call::Urgent);
         }
+    }
+
+    /// After something was freed, and its chunk noted: raises the alarm if it is the first note, or if whoever took the
+    /// alarm has not raised it again (it may be stopped).
+    #[inline]
+    pub fn note(&self, is_first: bool) {
+        if is_first || self.alarm.call().0.is_none() {
+            self.raise(Call::Raised);
+        }
+    }
+
+    /// In the child of a fork, where nobody else is: makes the accounts what the maps say, and notes every chunk with
+    /// something to purge. A thread that vanished may have been between one and the other.
+    pub fn recount(&self) {
+        let (mut held, mut dirty) = (0, 0);
+        for region in self.regions.iter() {
+            for chunk in region.committed_chunks() {
+                let group = region.group(chunk / GROUP_CHUNKS);
+                let (in_group, free_dirty) = (chunk % GROUP_CHUNKS, group.spans.free_dirty(chunk % GROUP_CHUNKS));
+                held += (group.spans.busy(in_group) | free_dirty).count_ones() as usize * GRANULE_BYTES;
+                dirty += free_dirty.count_ones() as usize * GRANULE_BYTES;
+                if free_dirty != 0 {
+                    let _ = group.unpurged.note(in_group);
+                }
+            }
+        }
+        self.budget.reset(held);
+        // ordering: Relaxed; the caller is alone.
+        self.dirty.store(dirty, Ordering::Relaxed);
     }
 
     /// Raises the alarm, and wakes who sleeps on it.
@@ -83,7 +124,7 @@ impl<P: Pages> Depot<P> {
     }
 
     /// Gives pages of free granules back until at most `most` bytes of them are dirty. `false`: none were given back.
-    pub fn purge_down_to(&self, most: usize) -> bool {
+    pub fn purge_down_to(&self, most: usize, whole: Whole) -> bool {
         let mut purged_any = false;
         for number in (0..REGIONS_MAX).rev() {
             let Some(region) = self.regions.get(number) else { continue };
@@ -91,7 +132,7 @@ impl<P: Pages> Depot<P> {
                 if self.dirty_bytes() <= most {
                     return purged_any;
                 }
-                match self.purge_granules(region, chunk, u64::MAX) {
+                match self.purge_granules(region, chunk, u64::MAX, whole) {
                     // A kernel that refuses (locked memory) is not asked again at once.
                     Purged::Refused => return purged_any,
                     Purged::Bytes(bytes) => purged_any |= bytes > 0,
@@ -107,15 +148,15 @@ impl<P: Pages> Depot<P> {
         let in_group = chunk % GROUP_CHUNKS;
         let aged = spans.age(in_group);
         let wanted = if due == Due::All { u64::MAX } else { aged };
-        if self.purge_granules(region, chunk, wanted) == Purged::Refused {
+        if self.purge_granules(region, chunk, wanted, Whole::HugePages) == Purged::Refused {
             return false;
         }
-        self.purgeable(region, chunk, spans.free_dirty(in_group)) != 0
+        self.purgeable(region, chunk, spans.free_dirty(in_group), Whole::HugePages) != 0
     }
 
     /// Those of the granules `among` that may be given back: where huge pages were asked for, whole ones only.
-    fn purgeable(&self, region: &Region, chunk: usize, among: u64) -> u64 {
-        if self.settings.huge_pages() != HugePages::Always {
+    fn purgeable(&self, region: &Region, chunk: usize, among: u64, whole: Whole) -> u64 {
+        if whole == Whole::Granules || self.settings.huge_pages() != HugePages::Always {
             return among;
         }
         let busy = region.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS);
@@ -127,11 +168,11 @@ impl<P: Pages> Depot<P> {
 
     /// Gives back the pages of those of the granules `among` that are free and dirty: claims them, so that nobody uses
     /// them meanwhile.
-    fn purge_granules(&self, region: &Region, chunk: usize, among: u64) -> Purged {
+    fn purge_granules(&self, region: &Region, chunk: usize, among: u64, whole: Whole) -> Purged {
         let mut outcome = Purged::Bytes(0);
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
-        let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among));
+        let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among, whole));
         for_each_run(claimed, |from, count| {
             let mask = low_bits(count) << from;
             let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES + from));

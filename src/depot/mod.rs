@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines; the accounts and limits
-//! # Layers      spare -> magazines; budget, alarm -> spans, dirty -> slabs
+//! # Layers      spare -> magazines; budget, alarm, hand -> spans, dirty -> slabs
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
 pub mod alarm;
 pub mod budget;
+pub mod hand;
 pub mod spare;
 
 #[cfg(not(loom))]

@@ -51,14 +51,21 @@ impl<P: Pages> Depot<P> {
         let span = self.claim_span(shape.granules as usize, 1)?;
         let slab = SlabRef::new(span.region, span.first, class);
         slab.descriptor().begin(span.granules);
+        let mut any_dirty = false;
         for inside in 0..span.granules {
             let granule = span.first.offset(inside);
+            let is_clean = Self::is_clean(&span, inside);
+            any_dirty |= !is_clean;
+            // Before its use, so that a walk that comes by takes no granule inside for the start of a slab.
+            span.region.descriptor(granule).begin_inside(inside, if is_clean { u16::MAX } else { 0 });
             span.region.set_granule_use(granule, GranuleUse::Slab(class));
-            let clean = if Self::is_clean(&span, inside) { u16::MAX } else { 0 };
-            span.region.descriptor(granule).begin_inside(inside, clean);
         }
         for word in 0..shape.words() {
             slab.word(word).fill(shape.word_mask(word));
+        }
+        if any_dirty {
+            // A purge may have looked for slabs before, and for free granules after this became one.
+            self.note(slab.note_unpurged());
         }
         Some(slab)
     }

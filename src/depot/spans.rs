@@ -11,9 +11,10 @@ use crate::config::{
     CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, REGION_BYTES_PREFERRED,
     REGION_SCARCE_SHARE, REGIONS_MAX,
 };
-use crate::depot::alarm::{Alarm, Call};
+use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
-use crate::depot::dirty::for_each_run;
+use crate::depot::dirty::{Whole, for_each_run};
+use crate::depot::hand::Hand;
 use crate::depot::magazines::MagazinePool;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
@@ -37,6 +38,10 @@ pub struct Depot<P> {
     pub budget: Budget,
     /// Is there anything to purge?
     pub alarm: Alarm,
+    /// What a purge has in hand.
+    pub hand: Hand,
+    /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
+    pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
     pub(super) dirty: CachePadded<AtomicUsize>,
     /// Bytes of address space to try first for the next region.
@@ -124,6 +129,8 @@ impl<P: Pages> Depot<P> {
             settings: Settings::new(),
             budget: Budget::new(),
             alarm: Alarm::new(),
+            hand: Hand::new(),
+            stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             region_bytes: AtomicUsize::new(REGION_BYTES_PREFERRED),
             turns: AtomicU32::new(0),
@@ -140,7 +147,7 @@ impl<P: Pages> Depot<P> {
                 Err(Refused::ByLimit) => {
                     // What is free and dirty counts too, but did not fit.
                     let bytes = granules * GRANULE_BYTES;
-                    if !self.purge_down_to(self.dirty_bytes().saturating_sub(bytes)) {
+                    if !self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules) {
                         return None;
                     }
                 }
@@ -244,6 +251,10 @@ impl<P: Pages> Depot<P> {
         for back in span.parts() {
             back.group.spans.free(back.in_group(), back.mask, false);
         }
+        if dirty != 0 {
+            // A purge may have passed meanwhile.
+            self.note(span.note_unpurged());
+        }
         Err(refused)
     }
 
@@ -285,9 +296,7 @@ impl<P: Pages> Depot<P> {
         for part in span.parts() {
             part.group.spans.free(part.in_group(), part.mask, true);
         }
-        if span.note_unpurged() {
-            self.raise(Call::Raised);
-        }
+        self.note(span.note_unpurged());
         self.keep_bound();
     }
 

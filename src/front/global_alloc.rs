@@ -1,6 +1,7 @@
 //! `GlobalAlloc` for Rust programs.
 
 use super::{HEAP, thread, worker};
+use crate::config::ALIGN_MAX;
 use crate::options::{AtExit, HugePages, Options, SoftLimit};
 use crate::size_class::{class_of, common_class_of};
 use crate::units::ClassIndex;
@@ -146,6 +147,7 @@ unsafe impl GlobalAlloc for Magalloc {
         }
         if old.is_none() && new.is_none() {
             let resized = HEAP.resize_large(block, new_size, layout.align());
+            worker::attend();
             if !resized.is_null() {
                 return resized;
             }
@@ -193,7 +195,14 @@ impl Magalloc {
     #[inline(never)]
     fn alloc_large(&self, layout: Layout, zeroed: bool) -> *mut u8 {
         thread::configure(&self.options);
-        HEAP.allocate_large(layout.size(), layout.align(), zeroed)
+        let mut block = HEAP.allocate_large(layout.size(), layout.align(), zeroed);
+        if block.is_null() && layout.align() <= ALIGN_MAX {
+            // What this thread has in its cache and slabs may be what is missing.
+            thread::flush();
+            block = HEAP.allocate_large(layout.size(), layout.align(), zeroed);
+        }
+        worker::attend();
+        block
     }
 
     /// `realloc` by a new block and a copy.

@@ -101,6 +101,7 @@ impl EndOfThread for Thread {
             if let State::Registered(me) = thread.state.get() {
                 forget(thread);
                 HEAP.unregister(&HEAP.cached(me));
+                worker::attend();
             }
         });
     }

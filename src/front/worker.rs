@@ -2,11 +2,11 @@
 //! threads on their slow paths.
 //!
 //! ```text
-//! # States      None -> Running: when a slow path finds the alarm raised in a heap of more than a chunk. So a small
-//!               program never has the thread, and no program has it before its first free.
-//!               Running -> ended: before the memory goes, at the end of the process or of this library.
-//!               In the child of a fork: None again.
-//! # Sleeping    on the alarm: without end while it is quiet, for a turn while it is raised
+//! # States      there is no thread until a slow path finds the alarm raised in a heap of more than a chunk: a small
+//!               program never has it, and no program has it before its first free. It leaves when the alarm has been
+//!               quiet for a moment, and is started anew when it is raised again: an idle program does not have it. It
+//!               is told to end before the memory goes, at the end of the process or of this library.
+//! # Sleeping    on the alarm, for a turn
 //! ```
 
 use super::{HEAP, thread};
@@ -24,6 +24,9 @@ static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
 
 /// Milliseconds between two turns while a limit presses.
 const URGENT_PAUSE_MS: u64 = 20;
+
+/// Milliseconds that the thread stays where there is nothing to do.
+const QUIET_MS: u64 = 50;
 
 /// The thread rests this many times as long as it looked for something to give back, so that looking costs at most a
 /// tenth of a processor, however large the heap. A GiB of small blocks takes some 5 ms, which is less than a hundredth.
@@ -63,24 +66,26 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
     let mut rest = 0;
     loop {
-        let (call, word) = depot.alarm.call();
-        let due = match call {
-            None => {
-                wait(depot.alarm.word(), word, None);
-                continue;
-            }
+        let due = match depot.alarm.call().0 {
             Some(Call::Raised) => {
-                sleep(word, purge.turn_ms().max(rest));
+                sleep(Some(Call::Raised), purge.turn_ms().max(rest));
                 Due::Aged
             }
             Some(Call::Urgent) => {
-                sleep(word, URGENT_PAUSE_MS.max(rest));
+                sleep(Some(Call::Urgent), URGENT_PAUSE_MS.max(rest));
                 Due::All
             }
             Some(Call::Ended) => return core::ptr::null_mut(),
+            None => {
+                sleep(None, QUIET_MS);
+                if depot.alarm.call().0.is_none() && WORKER.leave(|| depot.alarm.call().0.is_some()) {
+                    return core::ptr::null_mut();
+                }
+                continue;
+            }
         };
         // Something stronger may have been said meanwhile.
-        if depot.alarm.call().0 != call {
+        if due == Due::Aged && depot.alarm.call().0 != Some(Call::Raised) || has_ended() {
             continue;
         }
         let (began, purges) = (thread_cpu_us(), depot.os.purges());
@@ -90,13 +95,13 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     }
 }
 
-/// Sleeps for `milliseconds`, or until the alarm is not `word` any more.
-fn sleep(word: u32, milliseconds: u64) {
+/// Sleeps for `milliseconds`, or until the alarm says something else than `call`.
+fn sleep(call: Option<Call>, milliseconds: u64) {
     let depot = HEAP.depot();
     let end = depot.os.now_ms() + milliseconds;
     loop {
-        let now = depot.os.now_ms();
-        if now >= end || depot.alarm.call().1 != word {
+        let (now, (said, word)) = (depot.os.now_ms(), depot.alarm.call());
+        if now >= end || said != call {
             return;
         }
         wait(depot.alarm.word(), word, Some(end - now));
@@ -123,13 +128,13 @@ pub(super) fn prepare_forks() {
 
 /// Lets a purge put down what it has in hand: nobody would in the child.
 extern "C" fn before_fork() {
-    let hand = HEAP.purge().hand;
+    let hand = &HEAP.depot().hand;
     hand.begin_fork();
     wait_briefly(|| hand.is_empty());
 }
 
 extern "C" fn after_fork_in_parent() {
-    HEAP.purge().hand.end_fork();
+    HEAP.depot().hand.end_fork();
 }
 
 /// In the child, in its only thread. Writes a few words only.

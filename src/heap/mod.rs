@@ -23,7 +23,7 @@ use crate::depot::Depot;
 use crate::depot::dirty::Due;
 use crate::options::Options;
 use crate::owner::{OwnerIndex, Owners, Reclaim, take_one};
-use crate::purge::{Hand, Purge, Ticks};
+use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::Pages;
@@ -36,7 +36,6 @@ pub struct Heap<P> {
     owners: Owners,
     caches: Caches,
     ticks: Ticks,
-    hand: Hand,
     /// 1 after `release`.
     closed: AtomicU8,
 }
@@ -49,7 +48,6 @@ impl<P: Pages> Heap<P> {
             owners: Owners::new(),
             caches: Caches::new(),
             ticks: Ticks::new(),
-            hand: Hand::new(),
             closed: AtomicU8::new(0),
         }
     }
@@ -103,12 +101,13 @@ impl<P: Pages> Heap<P> {
 
     /// What gives memory back.
     pub fn purge(&self) -> Purge<'_, P> {
-        Purge { others: self.others(), ticks: &self.ticks, hand: &self.hand }
+        Purge { others: self.others(), ticks: &self.ticks }
     }
 
     /// In the child of a fork, before it does anything else: the threads of all other caches are gone.
     pub fn note_fork(&self, me: Option<OwnerIndex>) {
-        self.hand.reset();
+        self.depot.hand.reset();
+        self.depot.recount();
         self.owners.note_gone(me);
         // Whoever had taken the alarm may be gone as well.
         self.purge().raise_if_unpurged();

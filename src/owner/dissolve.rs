@@ -9,7 +9,6 @@
 //! ```
 
 use crate::depot::Depot;
-use crate::depot::alarm::Call;
 use crate::depot::magazines::Slot;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::SlabRef;
@@ -59,9 +58,7 @@ impl Owners {
                 }
             }
             self.release_blocks(depot, me, &slab, word, mask);
-            if slab.note_unpurged() {
-                depot.raise(Call::Raised);
-            }
+            depot.note(slab.note_unpurged());
         }
     }
 

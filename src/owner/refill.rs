@@ -23,7 +23,7 @@ use crate::owner::notify::{Closed, NotifyStack};
 use crate::owner::number_set::NumberSet;
 use crate::size_class::{self, CLASS_COUNT};
 use crate::sync::{AtomicU8, AtomicU32, Ordering};
-use crate::sys::Pages;
+use crate::sys::{Pages, platform};
 use crate::units::{ClassIndex, SlabId};
 
 /// Number of an owner, and of the thread cache that goes with it.
@@ -295,6 +295,8 @@ impl Owners {
         }
         reclaim.take_stashes();
         self.fetch_notified(depot);
+        // What a purge has in hand comes back when it is through with its chunk.
+        platform::wait_briefly(|| depot.hand.is_empty());
         depot.take_partial(class).or_else(|| depot.new_slab(class))
     }
 

@@ -89,7 +89,7 @@ impl PageMarks {
 
     /// Pages that are purged, at some moment.
     pub fn purged_pages(&self) -> u16 {
-        // ordering: Relaxed, for tests at rest.
+        // ordering: Relaxed, a guess, as in `age`.
         (self.0.load(Ordering::Relaxed) >> PAGES_MAX) as u16
     }
 }

@@ -6,6 +6,8 @@
 //!               I2: a slab of which this thread has a block stays what it is: nobody else can claim all its blocks.
 //!                   The class that was read before the claim is looked at again after it; blocks that turn out to be
 //!                   of another slab go back to that slab, untouched.
+//!               I3: what a purge passes over because another one has a block of it, that one finds when it looks again
+//!                   after its release.
 //! # Progress    wait-free. A thread that is stopped here withholds the blocks of free pages of one slab.
 //! # Not here    which slabs, when (see `purge`); queueing after the release (see `owner::dissolve`)
 //! # Checked by  loom_tests/page_purge.rs, heap::purging

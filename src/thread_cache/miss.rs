@@ -18,7 +18,14 @@ impl<P: Pages> Cached<'_, P> {
     /// malloc after `pop` found nothing: a block of `class`, or null at the end of memory.
     pub fn allocate(&self, class: ClassIndex) -> *mut u8 {
         self.begin(class);
-        let block = self.allocate_inside(class);
+        let mut block = self.allocate_inside(class);
+        if block.is_null() {
+            // The thread's own free blocks of other classes may fill slabs, and its own slabs may be empty.
+            self.drain();
+            self.owners.give_all(self.depot, self.me);
+            self.cache.enter(Some(class));
+            block = self.allocate_inside(class);
+        }
         self.cache.leave();
         block
     }

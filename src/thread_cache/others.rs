@@ -10,7 +10,7 @@
 
 use super::miss::slot_at;
 use super::{Cached, Full, ThreadCache, dummy_top};
-use crate::config::RECORDS_MAX;
+use crate::config::{RECORDS_MAX, STASH_MAX};
 use crate::depot::Depot;
 use crate::meta::Range;
 use crate::owner::{Owners, Reclaim};
@@ -91,7 +91,9 @@ impl<P: Pages> Others<'_, P> {
 
     fn take_stash(&self, cache: &ThreadCache) {
         for class in size_class::all() {
-            while let Some(full) = cache.classes[class.get()].stash.take_any() {
+            // No more often than there are places: the owner may go on filling them.
+            for _ in 0..STASH_MAX {
+                let Some(full) = cache.classes[class.get()].stash.take_any() else { break };
                 self.dissolve(class, full);
             }
         }

@@ -101,7 +101,8 @@ impl Cycles {
     /// The idle time: context switches in the last second of it, if the system tells; or `None` at
     /// once if the user interrupts before that second.
     async fn sleep(&self, interrupt: &mut Interrupt) -> Option<Option<Count>> {
-        // This thread is not one of the runtime's, so nobody else empties its cache.
+        // So that the little that this thread allocates and frees in the last second does not
+        // overflow its cache: that would be something to give back.
         magalloc::flush_thread();
         tokio::select! {
             () = tokio::time::sleep(self.idle - LAST) => {}
@@ -134,7 +135,7 @@ impl Cycle {
         let (peak, resident, live) = (bytes(self.peak), bytes(self.resident), mebibytes(self.live));
         let of_allocator = match self.switches {
             None => "n/a".into(),
-            Some(Count { allocators: None, .. }) => "no thread".into(),
+            Some(Count { allocators: None, .. }) => "none".into(),
             Some(Count { allocators: Some(count), .. }) => count.to_string(),
         };
         let of_all = self.switches.map_or_else(|| "n/a".into(), |switches| switches.all.to_string());
@@ -204,7 +205,7 @@ mod tests {
     fn row_has_a_cell_for_what_is_not_known() {
         let cells = |cycle: Cycle| cycle.row(1).split_whitespace().map(String::from).collect::<Vec<_>>().join(" ");
         assert_eq!(cells(cycle(2, Some(0))), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | 0 9");
-        assert_eq!(cells(cycle(2, None)), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | no thread 9");
+        assert_eq!(cells(cycle(2, None)), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | none 9");
         assert_eq!(cells(Cycle { switches: None, ..cycle(2, None) }), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | n/a n/a");
     }
 }

@@ -21,8 +21,8 @@ use crate::worker::{Shared, Worker};
 
 /// How often the memory is looked at.
 const SAMPLE_EVERY: Duration = Duration::from_millis(50);
-/// How long the process stays idle before the memory after the load is taken: by then the threads
-/// of the runtime have parked, and the allocator, which takes up to a second, has given back memory.
+/// How long the process stays idle before the memory after the load is taken: by then the
+/// allocator, which takes up to a second, has given back what is free.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// How to drive the service.
@@ -68,8 +68,6 @@ impl Load {
         started(service.address())?;
         let Burst { elapsed, tally, peak, .. } = self.burst(&service, &store, &mut interrupt).await?;
         tokio::time::sleep(SETTLE).await;
-        // This thread is not one of the runtime's, so nobody else empties its cache.
-        magalloc::flush_thread();
         let after = Memory::now();
         service.stop().await?;
         let (clients, threads) = (self.clients, self.threads);

@@ -17,7 +17,7 @@ struct Thread {
 /// Switches from one moment to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Of the allocator's own thread, if there is one.
+    /// Of the allocator's own thread, if there is one, or was.
     pub(crate) allocators: Option<u64>,
     /// Of all threads.
     pub(crate) all: u64,
@@ -36,18 +36,26 @@ impl Switches {
         Some(Self(threads.collect()))
     }
 
-    /// What the threads that there are now have done since `earlier`.
+    /// What the threads have done since `earlier`. Of one that is gone only the last switch is known.
     pub(crate) fn since(&self, earlier: &Self) -> Count {
         let mut count = Count { allocators: None, all: 0 };
-        for thread in &self.0 {
-            let before = earlier.0.iter().find(|before| before.number == thread.number);
-            let switches = thread.switches - before.map_or(0, |before| before.switches);
+        let mut add = |thread: &Thread, switches| {
             count.all += switches;
             if thread.is_allocators {
                 *count.allocators.get_or_insert(0) += switches;
             }
+        };
+        for thread in &self.0 {
+            add(thread, thread.switches - earlier.find(thread.number).map_or(0, |before| before.switches));
+        }
+        for gone in earlier.0.iter().filter(|thread| self.find(thread.number).is_none()) {
+            add(gone, 1);
         }
         count
+    }
+
+    fn find(&self, number: u32) -> Option<&Thread> {
+        self.0.iter().find(|thread| thread.number == number)
     }
 }
 
@@ -77,10 +85,17 @@ mod tests {
     #[test]
     fn switches_are_counted_from_the_earlier_state_on() {
         let earlier =
-            Switches(vec![thread(1, "magalloc-server", 10, 1), thread(2, "magalloc", 5, 5), thread(3, "ended", 9, 9)]);
+            Switches(vec![thread(1, "magalloc-server", 10, 1), thread(2, "magalloc", 5, 5), thread(3, "other", 9, 9)]);
         let later = Switches(vec![thread(1, "magalloc-server", 12, 2), thread(2, "magalloc", 5, 6)]);
-        assert_eq!(later.since(&earlier), Count { allocators: Some(1), all: 4 });
+        assert_eq!(later.since(&earlier), Count { allocators: Some(1), all: 5 });
         assert_eq!(later.since(&later), Count { allocators: Some(0), all: 0 });
+    }
+
+    #[test]
+    fn end_of_a_thread_is_a_switch() {
+        let earlier = Switches(vec![thread(1, "magalloc-server", 10, 1), thread(2, "magalloc", 5, 5)]);
+        let later = Switches(vec![thread(1, "magalloc-server", 10, 1)]);
+        assert_eq!(later.since(&earlier), Count { allocators: Some(1), all: 1 });
     }
 
     #[test]

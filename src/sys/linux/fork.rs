@@ -1,5 +1,7 @@
 //! Forks: the C library calls functions before and after, as `pthread_atfork` says.
 
+use super::pages::KeepErrno;
+
 /// What to call around a fork.
 #[derive(Clone, Copy, Debug)]
 pub struct AroundFork {
@@ -17,16 +19,18 @@ pub struct AroundFork {
 /// In a shared library the C library forgets the functions when the library is unloaded.
 #[must_use]
 pub fn around_forks(calls: AroundFork) -> bool {
+    let _errno = KeepErrno::new();
     // SAFETY: the functions are safe to call in these places.
     unsafe { libc::pthread_atfork(Some(calls.before), Some(calls.parent), Some(calls.child)) == 0 }
 }
 
-/// Times that `wait_briefly` looks again, and the pause between two looks, in microseconds: together 10 ms.
+/// Times that `wait_briefly` looks again, and the pause between two looks, in microseconds: together some 10 ms.
 const LOOKS: u32 = 200;
 const PAUSE_MICROSECONDS: u32 = 50;
 
 /// Waits until `is_over`, for 10 ms at most.
 pub fn wait_briefly(is_over: impl Fn() -> bool) {
+    let _errno = KeepErrno::new();
     for _ in 0..LOOKS {
         if is_over() {
             return;

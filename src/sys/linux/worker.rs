@@ -1,7 +1,8 @@
 //! A thread of the allocator's own, and the word that it sleeps on.
 //!
 //! The thread has a small stack, lets every signal go to the program's threads, and is joined before the memory that it
-//! looks at goes away.
+//! looks at goes away. It leaves when it has nothing to do: POSIX ends a process with its last thread, and that must
+//! not be this one.
 
 use super::pages::KeepErrno;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
@@ -9,9 +10,9 @@ use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 /// The thread, if there is one.
 ///
 /// ```text
-/// None -> Starting -> Running -> Stopped        Stopped is final; `forget` leads back to None, in a forked child
-///   ^        |
-///   +--------+ (Failed: not tried again)
+/// None --start--> Starting --> Running --leave--> Left --start--> Starting ...
+///                    |                                    in a forked child: None again
+///                    +--> Failed, not tried again         any --join--> Stopped, for ever
 /// ```
 #[derive(Debug)]
 pub struct Worker {
@@ -27,9 +28,11 @@ const STARTING: u8 = 1;
 const RUNNING: u8 = 2;
 const FAILED: u8 = 3;
 const STOPPED: u8 = 4;
+const LEFT: u8 = 5;
 
-/// Bytes of the thread's stack beyond what the C library needs at least. A sweep needs some 4 KiB.
-const STACK_BYTES: usize = 64 << 10;
+/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 4 KiB, but the
+/// program's thread-local data lie here too, and if this is the process's last thread, its exit handlers run here.
+const STACK_BYTES: usize = 256 << 10;
 
 impl Worker {
     /// No thread yet.
@@ -41,17 +44,24 @@ impl Worker {
     /// Is the thread there, or on its way?
     #[inline]
     pub fn is_running(&self) -> bool {
-        // ordering: Relaxed; a hint, nothing is read on the strength of it.
-        matches!(self.state.load(Ordering::Relaxed), STARTING | RUNNING)
+        // ordering: SeqCst [LEAVE] after the alarm was raised; pairs with `leave`. Costs a load nothing.
+        matches!(self.state.load(Ordering::SeqCst), STARTING | RUNNING)
     }
 
-    /// Starts the thread, which runs `body`, unless it was tried before.
+    /// Starts the thread, which runs `body`, unless it is there or could not be started before.
     pub fn start(&self, body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
-        // ordering: Relaxed; the thread starts by a call that orders everything.
-        if self.state.compare_exchange(NONE, STARTING, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        // ordering: Relaxed; a guess.
+        let before = self.state.load(Ordering::Relaxed);
+        // ordering: Acquire [WORKER] of the last thread's name; pairs with Release below. The thread itself starts by a
+        // call that orders everything.
+        let is_mine = || self.state.compare_exchange(before, STARTING, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if !matches!(before, NONE | LEFT) || !is_mine() {
             return;
         }
         let _errno = KeepErrno::new();
+        if before == LEFT {
+            self.join_thread();
+        }
         let next = match spawn(body) {
             Some(thread) => {
                 // ordering: Relaxed; published by the exchange below.
@@ -66,14 +76,38 @@ impl Worker {
         let _ = self.state.compare_exchange(STARTING, next, Ordering::Release, Ordering::Relaxed);
     }
 
+    /// For the thread itself: `true` if it may return, and will be started again when it is needed; `has_work` is asked
+    /// once more in between.
+    #[must_use]
+    pub fn leave(&self, has_work: impl Fn() -> bool) -> bool {
+        // ordering: SeqCst [LEAVE] before the look for work. Whoever raises the alarm looks here afterwards
+        // (`is_running`): one of the two sees the other.
+        if self.state.compare_exchange(RUNNING, LEFT, Ordering::SeqCst, Ordering::Relaxed).is_err() {
+            return false;
+        }
+        // Back again, unless somebody was faster and starts another thread.
+        // ordering: Relaxed; nothing but the thread itself is behind it.
+        !has_work() || self.state.compare_exchange(LEFT, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_err()
+    }
+
     /// Waits for the end of the thread, which the caller has told to end. None is started afterwards.
     pub fn join(&self) {
         // ordering: Acquire [WORKER] pairs with Release in `start`.
-        let was = self.state.swap(STOPPED, Ordering::Acquire);
-        // ordering: Relaxed, see above.
-        if was == RUNNING && self.process.load(Ordering::Relaxed) == process() {
-            let thread = self.thread.load(Ordering::Relaxed).addr() as libc::pthread_t;
-            // SAFETY: made by `start`, joined once: the state is not `RUNNING` any more.
+        if matches!(self.state.swap(STOPPED, Ordering::Acquire), RUNNING | LEFT) {
+            self.join_thread();
+        }
+    }
+
+    /// Waits for the end of the thread that was started last; only once for each.
+    fn join_thread(&self) {
+        // ordering: Relaxed; the caller's Acquire of the state.
+        let thread = self.thread.load(Ordering::Relaxed).addr() as libc::pthread_t;
+        // ordering: Relaxed, likewise.
+        let is_here = self.process.load(Ordering::Relaxed) == process();
+        // The last thread of a process runs its exit handlers.
+        // SAFETY: pthread_self and pthread_equal have no conditions but valid names.
+        if is_here && unsafe { libc::pthread_equal(thread, libc::pthread_self()) } == 0 {
+            // SAFETY: made by `start`, and the caller's change of the state lets nobody else join it.
             unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
         }
     }

@@ -13,6 +13,8 @@ fn rows(stdout: &str) -> Vec<Vec<f64>> {
     let lines = lines.take_while(|line| !line.is_empty());
     let cells = |line: &str| {
         let cells = line.split_whitespace().filter(|cell| !["|", "MiB"].contains(cell));
+        // The allocator's thread need not exist while there is nothing to do.
+        let cells = cells.map(|cell| if cell == "none" { "0" } else { cell });
         cells.map(|cell| cell.parse().unwrap_or_else(|_| panic!("{cell:?} in {stdout}"))).collect()
     };
     lines.map(cells).collect()
