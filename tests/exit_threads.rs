@@ -29,6 +29,8 @@ fn main() {
             ("none", hold_and_free),
             ("parked", parked),
             ("signals", signals),
+            ("without_exit", without_exit),
+            ("shrunk", shrunk),
             ("errno_enomem", || errno(libc::ENOMEM)),
             ("errno_enosys", || errno(libc::ENOSYS)),
         ],
@@ -42,6 +44,8 @@ fn main() {
             ("at_exit_none_gives_nothing_back", || late("none").expect(0, if_late("kept\n"), "")),
             ("at_exit_all_among_threads_gives_free_memory_back", || gives_back("parked")),
             ("signals_go_to_the_programs_threads_only", || child("signals").expect_unmapped(0, "")),
+            ("process_ends_with_its_last_thread", || child("without_exit").expect(0, "", "")),
+            ("rest_of_a_shrunk_block_is_given_back", || child("shrunk").expect_unmapped(0, "")),
             ("errno_is_kept_over_refused_memory", || errno_is_kept("errno_enomem")),
             ("errno_is_kept_over_missing_calls", || errno_is_kept("errno_enosys")),
         ],
@@ -398,4 +402,25 @@ fn errno_is_kept(name: &str) {
         return process::skip("no system call can be refused here");
     }
     outcome.expect_unmapped(0, "");
+}
+
+/// No thread calls `exit`: the kernel ends the process when the last one has returned, and that is not the allocator's.
+fn without_exit() {
+    let held = hold();
+    std::thread::spawn(move || drop(held));
+    // SAFETY: ends the calling thread only; nothing of it is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// A large block loses most of its length, and then the program sleeps: nothing else calls the allocator.
+fn shrunk() {
+    let mut block = vec![1u8; HELD_BYTES as usize];
+    block.truncate(1 << 20);
+    block.shrink_to_fit();
+    let is_small = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        proc::resident() < HELD_BYTES / 2
+    });
+    assert!(is_small, "{} bytes are resident", proc::resident());
+    assert_eq!(block[black_box(0)], 1);
 }

@@ -32,7 +32,7 @@ static AT_START: extern "C" fn() = at_start;
 extern "C" fn at_start() {
     let allocator = if is_child(c"purge") || is_child(c"purge_inherited") {
         GLOBAL
-    } else if [c"adopt", c"late_frees", c"copies"].into_iter().any(is_child) {
+    } else if [c"adopt", c"late_frees", c"copies", c"accounts"].into_iter().any(is_child) {
         // Caches stay full, and pages where they are.
         GLOBAL.background_thread(false).purge_delay_ms(u32::MAX)
     } else {
@@ -59,6 +59,7 @@ fn main() {
             ("copies", copies),
             ("generations", || generation(3)),
             ("amid_purging", amid_purging),
+            ("accounts", accounts),
         ],
         &[
             ("children_of_busy_threads_work_and_unmap_all", || all_unmapped("busy", 241)),
@@ -72,6 +73,7 @@ fn main() {
             ("child_gives_back_what_was_free_at_the_fork", || all_unmapped("purge_inherited", 2)),
             ("fork_copies_few_pages", || all_unmapped("copies", 2)),
             ("grandchildren_work", || all_unmapped("generations", 4)),
+            ("accounts_are_right_in_the_child", || all_unmapped("accounts", 101)),
             ("fork_amid_purging_loses_nothing", || all_unmapped("amid_purging", FORKS_AMID_PURGING + 1)),
         ],
     );
@@ -508,4 +510,21 @@ fn amid_purging() {
             magalloc::check();
         }));
     }
+}
+
+/// Forks while another thread is between a map of granules and the account of it, most of the time.
+fn accounts() {
+    let thread = std::thread::spawn(|| {
+        while !STOP.load(Ordering::Relaxed) {
+            drop(Vec::<u8>::with_capacity(64 << 20));
+        }
+    });
+    for _ in 0..100 {
+        wait(fork(|| {
+            magalloc::purge_all();
+            assert_eq!(stats().dirty, 0, "{:?}", stats());
+        }));
+    }
+    STOP.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
 }

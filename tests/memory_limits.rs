@@ -260,6 +260,22 @@ fn share() {
     assert_eq!((stats().live, stats().cached), (0, 0), "{:?}", stats());
 }
 
+/// One thread uses and frees a MiB of each size: its cache and its slabs are all that is left of it, and they are in
+/// nobody's way.
+fn own_leftovers() {
+    let mut held = room(SIZES[0]);
+    for size in common::class_sizes() {
+        held.extend((0..(1 << 20) / size).map(|_| Held::new(&HARD, size)));
+        free_all(&mut held, &HARD);
+    }
+    assert!(stats().slabs > 100, "{:?}", stats());
+    let most = Held::try_new(&HARD, LIMIT / 100 * 95);
+    assert!(most.is_some(), "{:?}", stats());
+    most.into_iter().for_each(|block| block.free(&HARD));
+    held.extend((0..LIMIT / 100 * 90 / SIZES[1]).map(|_| Held::new(&HARD, SIZES[1])));
+    free_all(&mut held, &HARD);
+}
+
 fn main() {
     process::main(
         &[
@@ -269,6 +285,7 @@ fn main() {
             ("exhaust_large", || exhaust(SIZES[3])),
             ("grow", grow),
             ("threads_at_limit", threads_at_limit),
+            ("own_leftovers", own_leftovers),
             ("soft_small", || soft(&SOFT, SIZES[1])),
             ("soft_large", || soft(&SOFT, SIZES[3])),
             ("soft_alone_small", || soft(&SOFT_ALONE, SIZES[1])),
@@ -284,6 +301,7 @@ fn main() {
             ("large_blocks_come_back_at_the_hard_limit", || passes("exhaust_large")),
             ("block_that_cannot_grow_stays_what_it_is", || passes("grow")),
             ("threads_at_the_hard_limit_make_progress", || passes("threads_at_limit")),
+            ("what_the_same_thread_freed_can_be_had_in_any_size", || passes("own_leftovers")),
             ("small_blocks_beyond_the_soft_limit_are_given_back", || passes("soft_small")),
             ("large_blocks_beyond_the_soft_limit_are_given_back", || passes("soft_large")),
             ("small_blocks_beyond_the_soft_limit_are_given_back_on_the_way", || passes("soft_alone_small")),

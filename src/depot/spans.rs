@@ -146,8 +146,11 @@ impl<P: Pages> Depot<P> {
                 Err(Refused::ByKernel) => return None,
                 Err(Refused::ByLimit) => {
                     // What is free and dirty counts too, but did not fit.
-                    let bytes = granules * GRANULE_BYTES;
-                    if !self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules) {
+                    let bytes = granules.saturating_mul(GRANULE_BYTES);
+                    let purged = self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules);
+                    // Another thread may have given back meanwhile what this one was going to.
+                    let fits = || self.budget.held().saturating_add(bytes) <= self.settings.hard_limit();
+                    if !purged && !fits() {
                         return None;
                     }
                 }

@@ -115,6 +115,8 @@ impl<'h> SlabRef<'h> {
                         let _ = self.word(back).release(mask);
                     }
                 }
+                // A purge that had the missing blocks looks whether the slab is free, as the caller is going to.
+                self.descriptor().after_full_word();
                 return false;
             }
         }

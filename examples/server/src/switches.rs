@@ -46,7 +46,8 @@ impl Switches {
             }
         };
         for thread in &self.0 {
-            add(thread, thread.switches - earlier.find(thread.number).map_or(0, |before| before.switches));
+            let before = earlier.find(thread.number).map_or(0, |before| before.switches);
+            add(thread, thread.switches.saturating_sub(before));
         }
         for gone in earlier.0.iter().filter(|thread| self.find(thread.number).is_none()) {
             add(gone, 1);
