@@ -201,3 +201,17 @@ impl Settings {
         self.hard_limit.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn soft_limit_is_bytes_or_a_share_of_the_groups() {
+        let bytes = |soft_limit, of_group| Options { soft_limit, ..Options::new() }.soft_limit_bytes(|| of_group);
+        assert_eq!(bytes(SoftLimit::None, Some(1000)), usize::MAX);
+        assert_eq!(bytes(SoftLimit::Bytes(7), Some(1000)), 7);
+        assert_eq!(bytes(SoftLimit::CgroupPercent(50), Some(1000)), 500);
+        assert_eq!(bytes(SoftLimit::CgroupPercent(50), None), usize::MAX);
+    }
+}

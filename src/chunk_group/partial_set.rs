@@ -150,3 +150,22 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
 }
 
 const _: () = assert!(CHUNK_GRANULES <= u64::BITS as usize);
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_taken_lowest_first_by_class() {
+        let set = PartialSet::<2>::new();
+        let (wanted, other) = (ClassIndex::new(0), ClassIndex::new(1));
+        let place = |chunk, granule| Place { chunk, granule };
+        let class_of = |place: Place| Some(if place.granule == 7 { other } else { wanted });
+        for (chunk, granule) in [(3, 1), (0, 9), (0, 7), (5, 0), (0, 2)] {
+            set.put(place(chunk, granule), class_of(place(chunk, granule)).expect("a class"));
+        }
+        let taken = std::iter::from_fn(|| set.take(wanted, class_of, |_, _| panic!("nothing of another class")));
+        assert!(taken.eq([place(0, 2), place(0, 9), place(3, 1), place(5, 0)]));
+        assert_eq!(set.members(0), 1 << 7);
+    }
+}

@@ -14,7 +14,7 @@
 //! ```
 //! # Zeroed memory is a map whose granules are all free and were never written.
 //! ```text
-//! # Not here    commitment and purging (see `depot::spans`), what a span is used for
+//! # Not here    commitment (see `depot::spans`), purging (see `depot::dirty`), what a span is used for
 //! # Checked by  loom_tests/spans.rs, the tests below
 //! ```
 

@@ -9,6 +9,7 @@
 //!               purpose: only an x86 makes it more. Elsewhere a note may be lost, and the page stays until the next
 //!               block of its chunk is freed.
 //! # Progress    wait-free
+//! # Checked by  loom_tests/alarm.rs
 //! ```
 
 use crate::sync::{AtomicU64, Ordering};

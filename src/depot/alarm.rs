@@ -56,8 +56,8 @@ impl Alarm {
         if bug("raise by load") && self.0.load(Ordering::Acquire) >= call as u32 {
             return false;
         }
-        let order = if bug("relaxed raise") { Ordering::Relaxed } else { Ordering::AcqRel };
-        // ordering: AcqRel [ALARM] pairs with `take`. Not spared where the bit is set already: a `take` may come between
+        let order = if bug("relaxed raise") { Ordering::Relaxed } else { Ordering::SeqCst };
+        // ordering: SeqCst. AcqRel [ALARM] pairs with `take`; the rest is for [LEAVE], see `is_quiet_at_last`. Not spared where the bit is set already: a `take` may come between
         // a look and the caller's going on.
         self.0.fetch_or(call as u32, order) < call as u32
     }
@@ -67,6 +67,13 @@ impl Alarm {
         let kept = if bug("end forgotten") { 0 } else { Call::Ended as u32 };
         // ordering: AcqRel [ALARM] pairs with `raise`: all that was noted before is seen by the look that follows.
         Call::strongest(self.0.fetch_and(kept, Ordering::AcqRel))
+    }
+
+    /// Does the alarm say nothing? For the purging thread, before it leaves.
+    pub fn is_quiet_at_last(&self) -> bool {
+        // ordering: SeqCst [LEAVE] after the thread said that it leaves; pairs with `raise`, after which others look
+        // whether there is a thread (`Worker::is_running`).
+        self.0.load(Ordering::SeqCst) == 0
     }
 
     /// What the alarm says, at some moment, and the word for `platform::wait`.

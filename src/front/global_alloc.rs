@@ -65,7 +65,8 @@ impl Magalloc {
     }
 
     /// Milliseconds after which the pages of free memory are given back to the kernel: at least half of that after
-    /// they became free, at most all of it. 0: as soon as somebody looks, about every 10 ms. Default: 1000.
+    /// they became free, at most all of it (longer only in heaps of many GiB). Less than 20 is as 20. Never, with
+    /// `u32::MAX` and without `background_thread`. Default: 1000.
     #[must_use]
     pub const fn purge_delay_ms(mut self, milliseconds: u32) -> Self {
         self.options.purge_delay_ms = milliseconds;
@@ -73,8 +74,8 @@ impl Magalloc {
     }
 
     /// Whether a thread of the allocator's own gives memory back, also while the program is idle. It is started when
-    /// there is something to give back and sleeps while there is not. Without it, threads that allocate and free
-    /// give memory back on the way. Default: yes.
+    /// there is something to give back in a heap of more than 4 MiB, and ends when nothing is left: an idle program does
+    /// not have it. Without it, threads that allocate and free give memory back on the way. Default: yes.
     #[must_use]
     pub const fn background_thread(mut self, background_thread: bool) -> Self {
         self.options.background_thread = background_thread;
@@ -89,7 +90,8 @@ impl Magalloc {
     }
 
     /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
-    /// use and the free ones not yet given back; the allocator's own data add some 2 %. Default: no limit.
+    /// use and the free ones not yet given back; the allocator's own data add some 2 %, and the process has other memory.
+    /// A control group's limit is read once, at the process's first call. Default: no limit.
     #[must_use]
     pub const fn soft_limit(mut self, limit: SoftLimit) -> Self {
         self.options.soft_limit = limit;

@@ -18,7 +18,7 @@ pub use global_alloc::Magalloc;
 /// The heap of this process, or of this library's copy of the allocator.
 static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
 
-/// What the allocator holds and has done, at this moment. Stops nobody; takes about a millisecond for each GiB of
+/// What the allocator holds and has done, at this moment. Stops nobody; takes some milliseconds for each GiB of
 /// small blocks.
 pub fn stats() -> Stats {
     HEAP.stats()
@@ -30,8 +30,9 @@ pub fn flush_thread() {
     thread::flush();
 }
 
-/// Gives back to the kernel every page that is neither live nor in a thread's cache, at once; from any thread. This
-/// thread's cache is emptied first.
+/// Gives back to the kernel, at once and from any thread, every page that holds neither a live block nor one that another
+/// thread has at hand (256 KiB and the first few blocks of each size class); where huge pages were asked for, whole ones
+/// only. This thread's cache is emptied first.
 pub fn purge_all() {
     thread::flush();
     HEAP.release_free();

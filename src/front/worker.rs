@@ -78,7 +78,7 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
             Some(Call::Ended) => return core::ptr::null_mut(),
             None => {
                 sleep(None, QUIET_MS);
-                if depot.alarm.call().0.is_none() && WORKER.leave(|| depot.alarm.call().0.is_some()) {
+                if depot.alarm.call().0.is_none() && WORKER.leave(|| !depot.alarm.is_quiet_at_last()) {
                     return core::ptr::null_mut();
                 }
                 continue;

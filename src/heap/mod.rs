@@ -26,7 +26,7 @@ use crate::owner::{OwnerIndex, Owners, Reclaim, take_one};
 use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::Pages;
+use crate::sys::{Pages, platform};
 use crate::thread_cache::{Cached, Caches, Others};
 use crate::units::ClassIndex;
 
@@ -211,6 +211,8 @@ impl<P: Pages> Heap<P> {
         let block = large::allocate(&self.depot, size, align, zeroed);
         if block.is_null() {
             self.others().take_stashes();
+            // What a purge has in hand comes back when it is through with its chunk.
+            platform::wait_briefly(|| self.depot.hand.is_empty());
             return large::allocate(&self.depot, size, align, zeroed);
         }
         block

@@ -60,7 +60,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Resident memory of the heap in bytes of live blocks: 1.0 is none too much. Infinite where nothing is live.
+    /// Resident memory of the heap for each byte of live blocks: 1.0 is none too much, less is live memory that was
+    /// never written. Infinite, or not a number, where nothing is live.
     #[must_use]
     pub fn fragmentation(&self) -> f64 {
         self.resident as f64 / self.live as f64

@@ -7,7 +7,7 @@
 //!                   start is null.
 //! # Ordering    STASH: `push` and `shift` (Release) -> a swap that takes out (Acquire): the slots.
 //! # Progress    wait-free
-//! # Checked by  tests/burst_idle.rs, heap::cache_bound
+//! # Checked by  heap::purging, heap::cache_bound
 //! ```
 
 use crate::config::{MAGAZINE_SLOTS, STASH_MAX};

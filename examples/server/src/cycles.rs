@@ -108,11 +108,18 @@ impl Cycles {
             () = tokio::time::sleep(self.idle - LAST) => {}
             () = interrupt.wait() => return None,
         }
-        let before = Switches::now();
+        let (before, purges) = (Switches::now(), magalloc::stats().purges);
         // Not the runtime's sleep, whose timer is work for one of its threads.
         std::thread::sleep(LAST);
-        let after = Switches::now();
-        Some(after.zip(before).map(|(after, before)| after.since(&before)))
+        let (after, has_purged) = (Switches::now(), magalloc::stats().purges > purges);
+        Some(after.zip(before).map(|(after, before)| {
+            let mut count = after.since(&before);
+            if has_purged && count.allocators.is_none() {
+                // It came and went between the two looks.
+                count.allocators = Some(1);
+            }
+            count
+        }))
     }
 
     fn head(&self) -> String {

@@ -77,6 +77,10 @@ struct Options {
     #[arg(value_parser = clap::value_parser!(u64).range(3..=3_600))]
     idle: u64,
 
+    /// Empty a thread's cache each time it parks: a little leaner while idle, slower under load
+    #[arg(long)]
+    flush_on_park: bool,
+
     /// Serve on this address (such as 127.0.0.1:8080) until Ctrl-C, without the load
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["seconds", "clients", "cycles", "idle"])]
     serve: Option<SocketAddr>,
@@ -104,7 +108,7 @@ fn main() -> ExitCode {
 /// Does what `options` ask for. All threads but this one have ended when it returns.
 fn run(options: &Options) -> Result<ExitCode, String> {
     let threads = options.threads.unwrap_or_else(cores);
-    let runtime = runtime(threads).map_err(|error| format!("cannot start threads: {error}"))?;
+    let runtime = runtime(threads, options.flush_on_park).map_err(|error| format!("cannot start threads: {error}"))?;
     let load = |default_seconds| {
         let duration = Duration::from_secs(options.seconds.unwrap_or(default_seconds));
         Load { duration, clients: options.clients, threads }
@@ -125,11 +129,16 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Without `on_thread_park(magalloc::flush_thread)`: threads park between any two requests that are
-/// not waiting yet, and to empty and refill their caches each time costs a tenth of the throughput
-/// with many clients, a quarter with one. The allocator by itself leaves an idle thread little.
-fn runtime(threads: usize) -> io::Result<Runtime> {
-    Builder::new_multi_thread().worker_threads(threads).thread_name("magalloc-server").enable_io().enable_time().build()
+/// `flush_on_park` is not the default: threads park between any two requests that are not waiting
+/// yet, and to empty and refill their caches each time costs a tenth of the throughput with many
+/// clients, a quarter with one. The allocator by itself leaves an idle thread little.
+fn runtime(threads: usize, flush_on_park: bool) -> io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(threads).thread_name("magalloc-server").enable_io().enable_time();
+    if flush_on_park {
+        builder.on_thread_park(magalloc::flush_thread);
+    }
+    builder.build()
 }
 
 /// Serves on `address` until the user interrupts.

@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 fn help_names_the_options() {
     let (code, stdout, _) = run(&["--help"]);
     assert_eq!(code, Some(0));
-    for option in ["--seconds", "--serve", "--clients", "--threads", "--cycles", "--idle", "--help"] {
+    for option in ["--seconds", "--serve", "--clients", "--threads", "--cycles", "--idle", "--flush-on-park", "--help"]
+    {
         assert!(stdout.contains(option), "{option} is not in {stdout}");
     }
 }
