@@ -8,8 +8,9 @@
 //!               comes by on a slow path, a few chunks at a time (`tick`)
 //! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
 //!               left to give back, nothing is looked at, and nobody wakes
-//! # Progress    lock-free: any number of threads may be in here; one that is stopped withholds the free pages of one
-//!               slab, or of one chunk's granules
+//! # Progress    lock-free: any number of threads may be in here. One that is stopped withholds the blocks of one
+//!               slab's free pages or one chunk's granules, and the note of that chunk; a fork, and a request that
+//!               finds no memory, then waits 10 ms in vain
 //! # Not here    the pages of granules (see `depot::dirty`), those of a slab (see `slab::page_purge`)
 //! # Checked by  heap::purging, tests/burst_idle.rs, loom_tests/page_purge.rs, loom_tests/alarm.rs
 //! ```

@@ -57,8 +57,8 @@ impl Alarm {
             return false;
         }
         let order = if bug("relaxed raise") { Ordering::Relaxed } else { Ordering::SeqCst };
-        // ordering: SeqCst. AcqRel [ALARM] pairs with `take`; the rest is for [LEAVE], see `is_quiet_at_last`. Not spared where the bit is set already: a `take` may come between
-        // a look and the caller's going on.
+        // ordering: SeqCst. AcqRel [ALARM] pairs with `take`; the rest is for [LEAVE], see `is_quiet_at_last`. Not spared
+        // where the bit is set already: a `take` may come between a look and the caller's going on.
         self.0.fetch_or(call as u32, order) < call as u32
     }
 

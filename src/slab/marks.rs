@@ -87,7 +87,7 @@ impl PageMarks {
         self.0.fetch_or(purged(pages), Ordering::Relaxed);
     }
 
-    /// Pages that are purged, at some moment.
+    /// Pages that are purged, at some moment: a guess, unless nothing moves.
     pub fn purged_pages(&self) -> u16 {
         // ordering: Relaxed, a guess, as in `age`.
         (self.0.load(Ordering::Relaxed) >> PAGES_MAX) as u16

@@ -4,7 +4,8 @@
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
 //!               or full (`miss`); the full magazines behind (`stash`); how much is kept (`sizing`); what others may
 //!               do with a cache (`others`)
-//! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to all classes together stay within `Options::cache_bytes_max` (see `sizing`)
+//! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to
+//!               all classes together stay within `Options::cache_bytes_max` (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
 //!                   statistics, so all of it is Relaxed atomics, which cost what plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or

@@ -6,8 +6,8 @@
 //!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
 //!               the stash of a thread that idles, but not what is loaded
 //! # Policy      a miss doubles the class's capacity, up to a whole magazine; where there is no more, full magazines
-//!               are stashed. At the bound, capacity is taken from classes that did not miss since the search came by last, but
-//!               only at every 16th miss: else classes in use would take from each other all the time.
+//!               are stashed. At the bound, capacity is taken from classes that did not miss since the search came by
+//!               last, but only at every 16th miss: else classes in use would take from each other all the time.
 //!               Once in a turn of purging, each class that did not miss since the last one loses half.
 //! ```
 
