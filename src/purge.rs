@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        turns and ticks: when to look, and the walk over the chunks where something was freed
 //! # Turn        half a purge delay. What is free in a turn is marked as aged; what is aged and still free in the next
-//!               one is given back. So memory goes back between half and one delay after it became free.
+//!               one is given back. So memory goes back between half and one delay after it became free, a long
+//!               turn's between a quarter and one.
 //! # Who         a thread of the allocator's own (see `front::worker`), which does whole turns; without one, whoever
 //!               comes by on a slow path, a few chunks at a time (`tick`)
 //! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
@@ -101,17 +102,19 @@ impl<P: Pages> Purge<'_, P> {
         u64::from(self.others.depot.settings.purge_delay_ms() / 2).max(TURN_MS_MIN)
     }
 
-    /// Does a turn, or what is left of it until `stop` says so.
-    pub fn turn(&self, due: Due, stop: impl Fn() -> bool) {
+    /// Does a turn, or what is left of it until `stop` says so. Returns how many chunks it looked at.
+    pub fn turn(&self, due: Due, stop: impl Fn() -> bool) -> u64 {
         self.begin_turn(due);
-        let mut cursor = Cursor::START;
+        let (mut cursor, mut chunks) = (Cursor::START, 0);
         while let Some(next) = self.visit_next(cursor, due) {
             if stop() {
                 break;
             }
             cursor = next;
+            chunks += 1;
         }
         self.raise_if_unpurged();
+        chunks
     }
 
     /// On the way through a slow path, where no other thread purges: looks at a few chunks if it is time to.

@@ -14,7 +14,7 @@ use crate::config::CHUNK_BYTES;
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, thread_cpu_us, wait, wait_briefly, wake};
+use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, wait, wait_briefly, wake};
 use core::ffi::c_void;
 
 static WORKER: Worker = Worker::new();
@@ -28,11 +28,10 @@ const URGENT_PAUSE_MS: u64 = 20;
 /// Milliseconds that the thread stays where there is nothing to do.
 const QUIET_MS: u64 = 50;
 
-/// The thread rests this many times as long as it looked for something to give back, so that looking costs at most a
-/// tenth of a processor, however large the heap. A GiB of small blocks takes some 5 ms, which is less than a hundredth.
-const RESTS_PER_LOOK: u64 = 9;
-/// Microseconds that a call of the kernel takes which gives pages back: what is not counted as looking.
-const PURGE_US: u64 = 10;
+/// Microseconds that the thread rests for each chunk that it looked at, so that looking costs at most a tenth of a
+/// processor, however large the heap: a chunk of small blocks takes some 20. Not measured each time: what the kernel
+/// takes to give pages back varies by more than all the looking.
+const REST_US_PER_CHUNK: u64 = 180;
 
 /// After each slow path: sees to it that somebody purges.
 #[inline]
@@ -64,11 +63,13 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     name_thread();
     let (depot, purge) = (HEAP.depot(), HEAP.purge());
     let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
-    let mut rest = 0;
+    let (mut turn_took, mut rest) = (0, 0);
     loop {
         let due = match depot.alarm.call().0 {
             Some(Call::Raised) => {
-                sleep(Some(Call::Raised), purge.turn_ms().max(rest));
+                // From one turn's begin to the next one's begin, but half of it is a pause.
+                let turn = purge.turn_ms();
+                sleep(Some(Call::Raised), turn.saturating_sub(turn_took).max(turn / 2).max(rest));
                 Due::Aged
             }
             Some(Call::Urgent) => {
@@ -78,6 +79,7 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
             Some(Call::Ended) => return core::ptr::null_mut(),
             None => {
                 sleep(None, QUIET_MS);
+                turn_took = 0;
                 if depot.alarm.call().0.is_none() && WORKER.leave(|| !depot.alarm.is_quiet_at_last()) {
                     return core::ptr::null_mut();
                 }
@@ -88,10 +90,9 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
         if due == Due::Aged && depot.alarm.call().0 != Some(Call::Raised) || has_ended() {
             continue;
         }
-        let (began, purges) = (thread_cpu_us(), depot.os.purges());
-        purge.turn(due, has_ended);
-        let gave_back = (depot.os.purges() - purges) * PURGE_US;
-        rest = (thread_cpu_us() - began).saturating_sub(gave_back) * RESTS_PER_LOOK / 1000;
+        let began = depot.os.now_ms();
+        rest = purge.turn(due, has_ended) * REST_US_PER_CHUNK / 1000;
+        turn_took = depot.os.now_ms() - began;
     }
 }
 

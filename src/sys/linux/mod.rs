@@ -13,4 +13,4 @@ pub use fork::{AroundFork, around_forks, wait_briefly};
 pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
 pub use thread::{EndOfThread, ThreadEnd};
-pub use worker::{Worker, name_thread, thread_cpu_us, wait, wake};
+pub use worker::{Worker, name_thread, wait, wake};

@@ -170,14 +170,6 @@ pub fn name_thread() {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"magalloc".as_ptr()) };
 }
 
-/// Microseconds that the calling thread has worked.
-pub fn thread_cpu_us() -> u64 {
-    let mut worked = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `worked` is valid.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut worked) };
-    worked.tv_sec as u64 * 1_000_000 + worked.tv_nsec as u64 / 1000
-}
-
 /// Sleeps while `word` is `value`, at most `milliseconds` if given. May wake without reason.
 pub fn wait(word: &AtomicU32, value: u32, milliseconds: Option<u64>) {
     let _errno = KeepErrno::new();
