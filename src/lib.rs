@@ -12,6 +12,11 @@
 //! other thread runs. `ARCHITECTURE.md` in the repository walks through it.
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
+// More than the core of the standard library is needed for its thread-local storage only, and for tests.
+#![cfg_attr(
+    all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"), not(any(test, loom))),
+    no_std
+)]
 
 /// Modules that a model in `loom_tests` uses from outside.
 macro_rules! modelled {
@@ -33,6 +38,9 @@ modelled! { size_class }
 
 #[cfg(not(loom))]
 mod options;
+
+#[cfg(not(loom))]
+mod environment;
 #[cfg(not(loom))]
 mod os;
 modelled! { meta slab chunk_group }
@@ -54,8 +62,10 @@ mod heap;
 mod front;
 
 #[cfg(not(loom))]
-pub use front::{Magalloc, check, flush_thread, purge_all, stats};
+pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
-pub use heap::Stats;
+pub use front::{Magalloc, check, class_stats, flush_thread, purge_all, stats, stays_in_environment};
 #[cfg(not(loom))]
-pub use options::{AtExit, HugePages, SoftLimit};
+pub use heap::{ClassStats, Stats};
+#[cfg(not(loom))]
+pub use options::{AtExit, Foreign, HugePages, SoftLimit};

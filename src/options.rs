@@ -44,9 +44,63 @@ pub enum SoftLimit {
     CgroupPercent(u8),
 }
 
+/// What becomes of the free of an address that is not this allocator's, where no size is given (C's `free`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Foreign {
+    /// One line on standard error, and abort. The default.
+    #[default]
+    Abort,
+    /// The block is left as it is: for programs that mix allocators.
+    Ignore,
+}
+
+/// Longest path in an option, in bytes.
+pub(crate) const PATH_BYTES_MAX: usize = 511;
+
+/// A path in an option; empty is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Path {
+    bytes: [u8; PATH_BYTES_MAX],
+    len: u16,
+}
+
+impl Path {
+    /// No path.
+    pub const NONE: Self = Self { bytes: [0; PATH_BYTES_MAX], len: 0 };
+
+    /// The path of these bytes; `None` where it is too long or has a zero inside.
+    pub const fn new(path: &[u8]) -> Option<Self> {
+        if path.len() > PATH_BYTES_MAX {
+            return None;
+        }
+        let mut copy = Self { len: path.len() as u16, ..Self::NONE };
+        let mut index = 0;
+        while index < path.len() {
+            if path[index] == 0 {
+                return None;
+            }
+            copy.bytes[index] = path[index];
+            index += 1;
+        }
+        Some(copy)
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
 /// Parameters of the allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Whether variables of the environment may overrule the others.
+    pub(crate) environment: bool,
+    pub(crate) disable: bool,
+    pub(crate) foreign: Foreign,
+    pub(crate) children: bool,
+    pub(crate) stats_file: Path,
+    /// Whether the C library's own blocks are from here: then nothing that lives can ever be unmapped.
+    pub(crate) serves_c_library: bool,
     pub(crate) at_exit: AtExit,
     pub(crate) report_exit: bool,
     pub(crate) cache_bytes_max: usize,
@@ -62,6 +116,12 @@ impl Options {
     /// The defaults.
     pub const fn new() -> Self {
         Self {
+            environment: true,
+            disable: false,
+            foreign: Foreign::Abort,
+            children: true,
+            stats_file: Path::NONE,
+            serves_c_library: false,
             at_exit: AtExit::All,
             report_exit: false,
             cache_bytes_max: CACHE_BYTES_MAX,
@@ -95,6 +155,11 @@ impl Default for Options {
 /// The options of a heap.
 #[derive(Debug)]
 pub struct Settings {
+    disable: AtomicU8,
+    foreign: AtomicU8,
+    children: AtomicU8,
+    serves_c_library: AtomicU8,
+    stats_file: [AtomicU8; PATH_BYTES_MAX + 1],
     at_exit: AtomicU8,
     report_exit: AtomicU8,
     background_thread: AtomicU8,
@@ -112,6 +177,11 @@ impl Settings {
     pub const fn new() -> Self {
         let options = Options::new();
         Self {
+            disable: AtomicU8::new(options.disable as u8),
+            foreign: AtomicU8::new(options.foreign as u8),
+            children: AtomicU8::new(options.children as u8),
+            serves_c_library: AtomicU8::new(options.serves_c_library as u8),
+            stats_file: [const { AtomicU8::new(0) }; PATH_BYTES_MAX + 1],
             at_exit: AtomicU8::new(options.at_exit as u8),
             report_exit: AtomicU8::new(options.report_exit as u8),
             background_thread: AtomicU8::new(options.background_thread as u8),
@@ -124,9 +194,16 @@ impl Settings {
         }
     }
 
-    /// Takes over `options`, with a soft limit of `soft_limit` bytes.
+    /// Takes over `options` but for `disable`, with a soft limit of `soft_limit` bytes.
     pub fn apply(&self, options: &Options, soft_limit: usize) {
+        for (to, from) in self.stats_file.iter().zip(options.stats_file.as_bytes()) {
+            // ordering: Relaxed; read at the end of the process. What lies behind is zero.
+            to.store(*from, Ordering::Relaxed);
+        }
         // ordering: Relaxed, all of it: independent values.
+        self.foreign.store(options.foreign as u8, Ordering::Relaxed);
+        self.children.store(u8::from(options.children), Ordering::Relaxed);
+        self.serves_c_library.store(u8::from(options.serves_c_library), Ordering::Relaxed);
         self.at_exit.store(options.at_exit as u8, Ordering::Relaxed);
         self.report_exit.store(u8::from(options.report_exit), Ordering::Relaxed);
         self.background_thread.store(u8::from(options.background_thread), Ordering::Relaxed);
@@ -137,6 +214,46 @@ impl Settings {
         self.dirty_bytes_max.store(options.dirty_bytes_max, Ordering::Relaxed);
         self.soft_limit.store(soft_limit, Ordering::Relaxed);
         self.hard_limit.store(options.hard_limit, Ordering::Relaxed);
+    }
+
+    /// From now on the system's allocator serves what is asked for.
+    pub fn disable(&self) {
+        // ordering: Relaxed; blocks tell by their address whose they are, so a late look does no harm.
+        self.disable.store(1, Ordering::Relaxed);
+    }
+
+    /// Does the system's allocator serve what is asked for?
+    #[inline]
+    pub fn is_disabled(&self) -> bool {
+        // ordering: Relaxed, likewise.
+        self.disable.load(Ordering::Relaxed) != 0
+    }
+
+    /// See `Magalloc::foreign`.
+    pub fn foreign(&self) -> Foreign {
+        // ordering: Relaxed, an independent value.
+        match self.foreign.load(Ordering::Relaxed) {
+            value if value == Foreign::Ignore as u8 => Foreign::Ignore,
+            _ => Foreign::Abort,
+        }
+    }
+
+    /// Does the preloaded library stay in the environment of the processes that this one starts?
+    pub fn children(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.children.load(Ordering::Relaxed) != 0
+    }
+
+    /// Are the C library's own blocks from here?
+    pub fn serves_c_library(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.serves_c_library.load(Ordering::Relaxed) != 0
+    }
+
+    /// See `Magalloc::stats_file`: the path and a zero behind it; empty is none.
+    pub fn stats_file(&self) -> [u8; PATH_BYTES_MAX + 1] {
+        // ordering: Relaxed, see `apply`.
+        core::array::from_fn(|index| self.stats_file[index].load(Ordering::Relaxed))
     }
 
     /// See `Magalloc::at_exit`.

@@ -31,7 +31,7 @@ fn main() {
 
 const NAME: &str = "magalloc_in_library";
 /// Tells the children where it is.
-const PATH: &str = "MAGALLOC_LIBRARY";
+const PATH: &str = "TEST_LIBRARY";
 
 /// Builds the library, once.
 fn library() -> &'static Path {

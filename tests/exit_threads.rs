@@ -94,7 +94,7 @@ unsafe extern "C" {
 }
 
 extern "C" fn at_end() {
-    if cfg!(target_env = "gnu") && std::env::var_os("MAGALLOC_LATE").is_some() {
+    if cfg!(target_env = "gnu") && std::env::var_os("TEST_LATE").is_some() {
         // SAFETY: registers a function that lives as long as the process, and as no library's: so it is called after
         // the allocator's own, which is registered later.
         assert_eq!(unsafe { __cxa_atexit(late_handler, std::ptr::null_mut(), std::ptr::null_mut()) }, 0);
@@ -123,7 +123,7 @@ extern "C" fn late_handler(_argument: *mut libc::c_void) {
 
 /// Runs a child that looks at itself at last.
 fn late(name: &str) -> process::Outcome {
-    process::run(command(name).env("MAGALLOC_LATE", "1"))
+    process::run(command(name).env("TEST_LATE", "1"))
 }
 
 /// The memory that was free at the end is gone from the process.
@@ -149,13 +149,13 @@ const PAUSE_STEP_US: usize = 1_000;
 fn end_amid_purging_unmaps_all() {
     for number in 0..PAUSES {
         let mut command = command("purging");
-        command.env("MAGALLOC_LATE", "1").env("MAGALLOC_PAUSE", (number * PAUSE_STEP_US).to_string());
+        command.env("TEST_LATE", "1").env("TEST_PAUSE", (number * PAUSE_STEP_US).to_string());
         process::run(&mut command).expect_unmapped(0, if_late("gone\n"));
     }
 }
 
 fn purging() {
-    let pause = std::env::var("MAGALLOC_PAUSE").unwrap().parse().unwrap();
+    let pause = std::env::var("TEST_PAUSE").unwrap().parse().unwrap();
     // The thread is there, and sleeps or works.
     drop(hold());
     assert!(proc::tasks() > 1, "nobody gives memory back");

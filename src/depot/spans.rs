@@ -36,6 +36,8 @@ pub struct Depot<P> {
     pub settings: Settings,
     /// Bytes held.
     pub budget: Budget,
+    /// The most bytes that were ever held.
+    held_peak: AtomicUsize,
     /// Is there anything to purge?
     pub alarm: Alarm,
     /// What a purge has in hand.
@@ -128,6 +130,7 @@ impl<P: Pages> Depot<P> {
             magazines: MagazinePool::new(),
             settings: Settings::new(),
             budget: Budget::new(),
+            held_peak: AtomicUsize::new(0),
             alarm: Alarm::new(),
             hand: Hand::new(),
             stuck: AtomicUsize::new(0),
@@ -243,7 +246,9 @@ impl<P: Pages> Depot<P> {
         let refused = if !span.region.commit(&self.os, span.chunks(), self.settings.huge_pages()) {
             Refused::ByKernel
         } else if self.budget.take(clean, self.settings.hard_limit()) {
+            self.regions.note_used(span.region);
             self.uncount_dirty(dirty);
+            self.note_peak();
             if clean != 0 && self.is_pressed() {
                 self.keep_bound();
             }
@@ -259,6 +264,20 @@ impl<P: Pages> Depot<P> {
             self.note(span.note_unpurged());
         }
         Err(refused)
+    }
+
+    fn note_peak(&self) {
+        let held = self.budget.held();
+        // ordering: Relaxed, all of it: a statistic.
+        if held > self.held_peak.load(Ordering::Relaxed) {
+            self.held_peak.fetch_max(held, Ordering::Relaxed);
+        }
+    }
+
+    /// The most bytes that were ever held.
+    pub fn held_peak(&self) -> usize {
+        // ordering: Relaxed, as above.
+        self.held_peak.load(Ordering::Relaxed)
     }
 
     fn dirty_granules(span: &Span<'_>) -> usize {

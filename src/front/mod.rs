@@ -5,15 +5,23 @@
 //! # Not here    anything that a test would want to make twice
 //! ```
 
+mod builder;
+mod by_address;
+mod calls;
+mod disabled;
 mod global_alloc;
+mod place;
 mod process;
+mod record;
+mod start;
 mod thread;
 mod worker;
 
-use crate::heap::{Heap, Stats};
+use crate::heap::{ClassStats, Heap, Stats};
+use crate::size_class::CLASS_COUNT;
 use crate::sys::platform::SystemPages;
 
-pub use global_alloc::Magalloc;
+pub use builder::Magalloc;
 
 /// The heap of this process, or of this library's copy of the allocator.
 static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
@@ -22,6 +30,11 @@ static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
 /// small blocks.
 pub fn stats() -> Stats {
     HEAP.stats()
+}
+
+/// What each size class holds at this moment, smallest first. Takes as long as `stats`.
+pub fn class_stats() -> [ClassStats; CLASS_COUNT] {
+    HEAP.class_stats()
 }
 
 /// Gives every block in this thread's cache back to its slab, and this thread's slabs to all threads: for a thread
@@ -37,6 +50,12 @@ pub fn purge_all() {
     thread::flush();
     HEAP.release_free();
     worker::attend();
+}
+
+/// May the preloaded library stay in the environment, for children to inherit?
+#[doc(hidden)]
+pub fn stays_in_environment() -> bool {
+    HEAP.depot().settings.children()
 }
 
 /// Verifies the allocator's invariants, which hold while no thread is inside it. For tests.

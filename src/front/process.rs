@@ -2,7 +2,7 @@
 //!
 //! See `sys::linux::end` for the order of things.
 
-use super::{HEAP, thread, worker};
+use super::{HEAP, record, thread, worker};
 use crate::options::AtExit;
 use crate::sys::platform::{ProcessEnd, arrange_release, decimal, flush_stdio, line, other_threads};
 
@@ -25,11 +25,15 @@ impl ProcessEnd for Process {
         }
         thread::disarm();
         worker::end();
+        record::write();
         let settings = &HEAP.depot().settings;
         let report = settings.report_exit();
         match settings.at_exit() {
             AtExit::None => {}
-            AtExit::All if !other_threads(|| HEAP.has_other_threads(thread::is_registered())) => {
+            AtExit::All
+                if !settings.serves_c_library()
+                    && !other_threads(|| HEAP.has_other_threads(thread::is_registered())) =>
+            {
                 // Buffers of stdio may lie in our blocks; afterwards, nothing is left to be written from them.
                 flush_stdio();
                 thread::abandon();

@@ -2,54 +2,37 @@
 //!
 //! ```text
 //! # States      Fresh -> Registered -> Ended. Fresh and Ended threads look at the dummy cache, in which every class
-//!               is empty and full, so their calls land here.
-//! # Storage     a `const` thread-local without destructor: no lazy initialisation, valid until the thread's memory
-//!               is gone. The end comes through a pthread key, after other thread-local destructors.
+//!               is empty and full, so their calls land here. Where the allocator is disabled, threads stay Fresh.
+//! # End         through a pthread key, after the thread-local destructors of Rust and C++
+//! # Not here    where it is kept (see `place`)
 //! ```
 
-use super::{HEAP, worker};
+use super::place::{self, Place, State};
+use super::{HEAP, disabled, start, worker};
 use crate::options::Options;
-use crate::owner::OwnerIndex;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
 use crate::thread_cache::{Cached, NO_CACHE, Tops};
 use crate::units::ClassIndex;
-use core::cell::Cell;
-
-#[derive(Clone, Copy)]
-enum State {
-    /// No call so far, or none that could have a cache.
-    Fresh,
-    /// Being registered: calls from inside are served without a cache.
-    Registering,
-    /// Has a cache.
-    Registered(OwnerIndex),
-    /// Had one.
-    Ended,
-}
-
-struct Thread {
-    tops: Cell<*const Tops>,
-    state: Cell<State>,
-}
-
-std::thread_local! {
-    static THREAD: Thread = const { Thread { tops: Cell::new(&raw const NO_CACHE), state: Cell::new(State::Fresh) } };
-}
 
 static THREAD_END: ThreadEnd = ThreadEnd::new();
 
 /// What this thread's fast path looks at.
 #[inline(always)]
-pub(super) fn tops<R>(use_tops: impl FnOnce(&Tops) -> R) -> R {
-    // SAFETY: the dummy is a static; a cache is type-stable, and is this thread's until `tops` is set back.
-    THREAD.with(|thread| use_tops(unsafe { &*thread.tops.get() }))
+pub(super) fn tops<'c>() -> &'c Tops {
+    // SAFETY: the dummy is a static; a cache is type-stable until the heap is released, and is this thread's until
+    // `tops` is set back. The reference is not kept beyond the call of malloc or free that asked for it.
+    unsafe { &*place::tops() }
 }
 
 /// malloc when the fast path found nothing.
 #[cold]
 #[inline(never)]
 pub(super) fn allocate_slow(options: &Options, class: ClassIndex) -> *mut u8 {
-    let block = HEAP.allocate_small(cached(options).as_ref(), class);
+    let cached = cached(options);
+    if let Some(system) = disabled::system() {
+        return system.allocate_class(class);
+    }
+    let block = HEAP.allocate_small(cached.as_ref(), class);
     worker::attend();
     block
 }
@@ -58,47 +41,53 @@ pub(super) fn allocate_slow(options: &Options, class: ClassIndex) -> *mut u8 {
 #[cold]
 #[inline(never)]
 pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
-    HEAP.free_small(cached(options).as_ref(), class, block);
+    let cached = cached(options);
+    if let Some(system) = disabled::system()
+        && !HEAP.owns(block)
+    {
+        return system.free(block);
+    }
+    HEAP.free_small(cached.as_ref(), class, block);
     worker::attend();
 }
 
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
 fn cached(options: &Options) -> Option<Cached<'static, SystemPages>> {
-    THREAD.with(|thread| match thread.state.get() {
+    place::with(|thread| match thread.state() {
         State::Registered(me) => Some(HEAP.cached(me)),
         State::Registering | State::Ended => None,
         State::Fresh => register(thread, options),
     })
 }
 
-/// Takes over the options of whoever comes first.
-pub(super) fn configure(options: &Options) {
-    if HEAP.depot().os.mapped() == 0 {
-        HEAP.configure(options);
-    }
-}
-
 #[cold]
-fn register(thread: &Thread, options: &Options) -> Option<Cached<'static, SystemPages>> {
-    configure(options);
+fn register(thread: &Place, options: &Options) -> Option<Cached<'static, SystemPages>> {
+    start::configure(options);
+    if disabled::system().is_some() {
+        return None;
+    }
     // Making the key may allocate in the C library, if that uses this heap.
-    thread.state.set(State::Registering);
+    thread.set_state(State::Registering);
     worker::prepare_forks();
-    let cached = if THREAD_END.arrange::<Thread>() { HEAP.register() } else { None };
+    let cached = if THREAD_END.arrange::<Place>() { HEAP.register() } else { None };
     match &cached {
         Some(cached) => {
             thread.tops.set(cached.cache.tops());
-            thread.state.set(State::Registered(cached.me));
+            thread.set_state(State::Registered(cached.me));
         }
-        None => thread.state.set(State::Fresh),
+        None => thread.set_state(State::Fresh),
     }
     cached
 }
 
-impl EndOfThread for Thread {
+impl EndOfThread for Place {
+    fn key() -> &'static ThreadEnd {
+        &THREAD_END
+    }
+
     fn end_of_thread() {
-        THREAD.with(|thread| {
-            if let State::Registered(me) = thread.state.get() {
+        place::with(|thread| {
+            if let State::Registered(me) = thread.state() {
                 forget(thread);
                 HEAP.unregister(&HEAP.cached(me));
                 worker::attend();
@@ -108,15 +97,25 @@ impl EndOfThread for Thread {
 }
 
 /// From now on this thread is served without a cache.
-fn forget(thread: &Thread) {
+fn forget(thread: &Place) {
     thread.tops.set(&raw const NO_CACHE);
-    thread.state.set(State::Ended);
+    thread.set_state(State::Ended);
+}
+
+/// Empties this thread's cache and takes it out of use: the allocator is being disabled.
+pub(super) fn leave() {
+    place::with(|thread| {
+        if let State::Registered(me) = thread.state() {
+            forget(thread);
+            HEAP.unregister(&HEAP.cached(me));
+        }
+    });
 }
 
 /// Empties this thread's cache.
 pub(super) fn flush() {
-    THREAD.with(|thread| {
-        if let State::Registered(me) = thread.state.get() {
+    place::with(|thread| {
+        if let State::Registered(me) = thread.state() {
             HEAP.flush(&HEAP.cached(me));
             worker::attend();
         }
@@ -125,7 +124,7 @@ pub(super) fn flush() {
 
 /// In the child of a fork, where the calling thread is the only one.
 pub(super) fn note_fork() {
-    let me = THREAD.with(|thread| match thread.state.get() {
+    let me = place::with(|thread| match thread.state() {
         State::Registered(me) => Some(me),
         State::Fresh | State::Registering | State::Ended => None,
     });
@@ -134,7 +133,7 @@ pub(super) fn note_fork() {
 
 /// Does the calling thread have a cache?
 pub(super) fn is_registered() -> bool {
-    THREAD.with(|thread| matches!(thread.state.get(), State::Registered(_)))
+    place::with(|thread| matches!(thread.state(), State::Registered(_)))
 }
 
 /// Threads that end from now on keep their caches: nobody is called.
@@ -144,5 +143,5 @@ pub(super) fn disarm() {
 
 /// Takes the calling thread's cache out of use without touching it, when the heap is about to go.
 pub(super) fn abandon() {
-    THREAD.with(forget);
+    place::with(forget);
 }

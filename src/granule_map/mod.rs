@@ -15,14 +15,31 @@ mod slab_ref;
 pub use region::{ChunkGroup, Region};
 pub use slab_ref::SlabRef;
 
-use crate::config::REGIONS_MAX;
-use crate::slab::GranuleUse;
-use crate::sync::{AtomicPtr, Ordering};
+use crate::config::{GRANULE_SHIFT, REGIONS_MAX};
+use crate::slab::{GranuleUse, UseByte, UseCell};
+use crate::sync::{AtomicPtr, AtomicUsize, CachePadded, Ordering};
 use crate::units::{GranuleIndex, SlabId};
 use core::ptr::NonNull;
 
 /// The regions of a heap.
-pub struct Regions([AtomicPtr<Region>; REGIONS_MAX]);
+pub struct Regions {
+    first: CachePadded<First>,
+    all: [AtomicPtr<Region>; REGIONS_MAX],
+}
+
+/// What `free` must know of the first region, which is the only one where address space is plentiful. Zeroed memory is
+/// a region of no bytes.
+///
+/// # Invariants
+/// I4: the uses of the granules in the first `bytes` of the heap are readable.
+struct First {
+    /// Where its heap begins.
+    heap: AtomicUsize,
+    /// Bytes of it that may have blocks: what the region uses, or less.
+    bytes: AtomicUsize,
+    /// The uses of its granules.
+    uses: AtomicPtr<UseCell>,
+}
 
 impl Default for Regions {
     fn default() -> Self {
@@ -33,7 +50,14 @@ impl Default for Regions {
 impl Regions {
     /// None yet.
     pub const fn new() -> Self {
-        Self([const { AtomicPtr::new(core::ptr::null_mut()) }; REGIONS_MAX])
+        Self {
+            first: CachePadded::new(First {
+                heap: AtomicUsize::new(0),
+                bytes: AtomicUsize::new(0),
+                uses: AtomicPtr::new(core::ptr::null_mut()),
+            }),
+            all: [const { AtomicPtr::new(core::ptr::null_mut()) }; REGIONS_MAX],
+        }
     }
 
     /// Region number `number`.
@@ -41,7 +65,7 @@ impl Regions {
     pub fn get(&self, number: usize) -> Option<&Region> {
         // ordering: Acquire [PUBLISH-REGION] pairs with Release in `publish`.
         // SAFETY: region I1, and I3: a published region stays readable.
-        unsafe { self.0[number].load(Ordering::Acquire).as_ref() }
+        unsafe { self.all[number].load(Ordering::Acquire).as_ref() }
     }
 
     /// All regions, in the order of their making.
@@ -54,13 +78,15 @@ impl Regions {
     pub fn publish(&self, number: usize, region: NonNull<Region>) -> bool {
         let null = core::ptr::null_mut();
         // ordering: Release [PUBLISH-REGION] the header and groups; pairs with Acquire in `get`.
-        self.0[number].compare_exchange(null, region.as_ptr(), Ordering::Release, Ordering::Relaxed).is_ok()
+        self.all[number].compare_exchange(null, region.as_ptr(), Ordering::Release, Ordering::Relaxed).is_ok()
     }
 
     /// Takes all regions out, at the end of the process.
     pub fn take_all(&self) -> impl Iterator<Item = NonNull<Region>> {
         // ordering: Relaxed; the caller is alone.
-        self.0.iter().filter_map(|slot| NonNull::new(slot.swap(core::ptr::null_mut(), Ordering::Relaxed)))
+        self.first.bytes.store(0, Ordering::Relaxed);
+        // ordering: Relaxed, likewise.
+        self.all.iter().filter_map(|slot| NonNull::new(slot.swap(core::ptr::null_mut(), Ordering::Relaxed)))
     }
 
     /// The region and granule of an address; `None` for memory that is not ours.
@@ -71,6 +97,37 @@ impl Regions {
             Some(granule) => Some((first, granule)),
             None => self.find_beyond_first(address),
         }
+    }
+
+    /// What the granule of an address is used for, if it is in the first region. Enough for a block of the caller's.
+    #[inline(always)]
+    pub fn use_in_first(&self, address: usize) -> Option<UseByte> {
+        // ordering: Relaxed; before `note_used` it is 0, and no address is so low.
+        let offset = address.wrapping_sub(self.first.heap.load(Ordering::Relaxed));
+        // ordering: Acquire [FIRST-REGION] pairs with Release in `note_used`. Whoever has a block got it from a thread
+        // that had seen, or done, what `note_used` did for it; one who has an address only may see less.
+        if offset >= self.first.bytes.load(Ordering::Acquire) {
+            return None;
+        }
+        // ordering: Relaxed, as above.
+        let uses = self.first.uses.load(Ordering::Relaxed);
+        // SAFETY: I4.
+        let cell = unsafe { uses.add(offset >> GRANULE_SHIFT) };
+        // SAFETY: I4; all of it is atomics.
+        Some(unsafe { &*cell }.byte())
+    }
+
+    /// Takes notice that `region` uses more bytes than before: before any block of them is handed out.
+    pub fn note_used(&self, region: &Region) {
+        if region.number() != 0 {
+            return;
+        }
+        let first = &self.first;
+        // ordering: Relaxed; always the same two values.
+        first.heap.store(region.heap_start().addr().get(), Ordering::Relaxed);
+        first.uses.store(region.uses_start().cast().as_ptr(), Ordering::Relaxed);
+        // ordering: Release [FIRST-REGION] with the two; pairs with Acquire in `use_in_first`.
+        first.bytes.fetch_max(region.bytes_used(), Ordering::Release);
     }
 
     #[cold]

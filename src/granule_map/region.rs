@@ -5,8 +5,8 @@
 //! ```
 //!
 //! ```text
-//! | header  | chunk groups (n / 64)       | chunk metadata (n) | ... | heap: n chunks of 4 MiB, aligned |
-//! | at once | when a search reaches them  | with its chunk           | with its chunk                   |
+//! | header  | chunk groups (n / 64)  granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks, aligned |
+//! | at once | when a search reaches them                  | with its chunk           | with its chunk          |
 //! ```
 //!
 //! ```text
@@ -25,8 +25,8 @@ use crate::meta::Commit;
 use crate::options::HugePages;
 use crate::os::Os;
 use crate::size_class::CLASS_COUNT;
-use crate::slab::{ChunkMeta, GranuleUse, Slab};
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::slab::{ChunkMeta, GranuleUse, Slab, UseCell};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::{HugeAdvice, Pages};
 use crate::units::GranuleIndex;
 use core::ops::Range;
@@ -43,8 +43,6 @@ pub struct ChunkGroup {
     pub unpurged: Unpurged,
     /// Chunks whose metadata and memory are committed (I2).
     committed: AtomicU64,
-    /// What each granule is used for: the byte that `free` reads.
-    uses: [[AtomicU8; CHUNK_GRANULES]; GROUP_CHUNKS],
 }
 
 /// One reservation. Lives at its own start.
@@ -64,8 +62,10 @@ pub struct Region {
     page_shift: u32,
     /// How much of the header and the chunk groups is committed (I1).
     dense: Commit,
-    /// Chunks of the groups up to the last with a committed chunk: as far as a search must go.
-    chunks_used: AtomicUsize,
+    /// How much of the granule uses is committed (I1).
+    uses: Commit,
+    /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
+    bytes_used: AtomicUsize,
 }
 
 /// Bytes kept for the header: the largest OS page, so that what follows is page-aligned.
@@ -86,9 +86,19 @@ const fn groups(chunks: usize) -> usize {
     chunks.div_ceil(GROUP_CHUNKS)
 }
 
-/// Offset of the chunk metadata: behind the groups, aligned to the largest OS page.
-const fn chunk_meta_offset(chunks: usize) -> usize {
+/// Offset of the granule uses: behind the groups, aligned to the largest OS page.
+const fn uses_offset(chunks: usize) -> usize {
     dense_end(groups(chunks))
+}
+
+/// Bytes of the uses of the granules in the first `groups` chunk groups, up to an OS page of any size.
+const fn uses_bytes(groups: usize) -> usize {
+    (groups * GROUP_CHUNKS * CHUNK_GRANULES * size_of::<UseCell>()).next_multiple_of(GRANULE_BYTES)
+}
+
+/// Offset of the chunk metadata: behind the uses, aligned to the largest OS page.
+const fn chunk_meta_offset(chunks: usize) -> usize {
+    uses_offset(chunks) + uses_bytes(groups(chunks))
 }
 
 /// Bytes of all metadata of a region.
@@ -127,7 +137,8 @@ impl Region {
                 number,
                 page_shift: os.page_bytes().trailing_zeros(),
                 dense: Commit::new(),
-                chunks_used: AtomicUsize::new(0),
+                uses: Commit::new(),
+                bytes_used: AtomicUsize::new(0),
             });
         };
         Some(header)
@@ -169,30 +180,45 @@ impl Region {
     /// Sees to it that the groups before number `groups` can be looked at. `false`: refused.
     #[must_use]
     pub fn commit_groups<P: Pages>(&self, os: &Os<P>, groups: usize) -> bool {
-        let end = dense_end(groups.next_multiple_of(GROUPS_STEP)).min(chunk_meta_offset(self.chunks));
-        self.dense.ensure(end, |_, end| {
-            // SAFETY: from the start, so that a commit announced by another thread needs no trust: it is idempotent.
+        let groups = groups.next_multiple_of(GROUPS_STEP).min(self.groups());
+        // From the start, so that a commit announced by another thread needs no trust: it is idempotent.
+        self.dense.ensure(dense_end(groups), |_, end| {
+            // SAFETY: in our reservation, and used for nothing else.
             unsafe { os.commit(self.start, end) }
+        }) && self.uses.ensure(uses_bytes(groups), |_, bytes| {
+            // SAFETY: likewise.
+            unsafe { os.commit(self.uses_start(), bytes) }
         })
     }
 
-    /// Chunks of the groups up to the last with a committed chunk, at some moment.
+    /// Where the granule uses begin.
+    pub fn uses_start(&self) -> NonNull<u8> {
+        // SAFETY: they lie behind the groups.
+        unsafe { self.start.add(uses_offset(self.chunks)) }
+    }
+
+    /// Where the heap begins.
+    pub fn heap_start(&self) -> NonNull<u8> {
+        self.heap
+    }
+
+    /// Bytes of heap of the groups up to the last with a committed chunk, at some moment.
     #[inline(always)]
-    fn chunks_used(&self) -> usize {
+    pub fn bytes_used(&self) -> usize {
         // ordering: Relaxed, a bound for searches; one that comes too early finds less. Whoever has a block knows
         // of its chunk already.
-        self.chunks_used.load(Ordering::Relaxed)
+        self.bytes_used.load(Ordering::Relaxed)
     }
 
     /// Chunk groups up to the last with a committed chunk, at some moment.
     #[inline]
     pub fn groups_used(&self) -> usize {
-        groups(self.chunks_used())
+        groups(self.bytes_used() / CHUNK_BYTES)
     }
 
     /// The committed chunks, at some moment.
     pub fn committed_chunks(&self) -> impl DoubleEndedIterator<Item = usize> {
-        (0..self.chunks_used()).filter(|&chunk| self.is_committed(chunk))
+        (0..self.bytes_used() / CHUNK_BYTES).filter(|&chunk| self.is_committed(chunk))
     }
 
     /// Chunks of group `group`: all but the last have `GROUP_CHUNKS`.
@@ -246,8 +272,8 @@ impl Region {
         self.group(chunk / GROUP_CHUNKS).committed.load(Ordering::Acquire) >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
-    /// Commits those chunks that are not, backed by huge pages as `huge_pages` says; with one call for all metadata and one for all memory from the first of them
-    /// to the last: a refusal leaves nothing half done. `false`: refused.
+    /// Commits those chunks that are not, backed by huge pages as `huge_pages` says; with one call for all metadata and
+    /// one for all memory from the first of them to the last: a refusal leaves nothing half done. `false`: refused.
     #[must_use]
     pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> bool {
         let Some(first) = chunks.clone().find(|&chunk| !self.is_committed(chunk)) else { return true };
@@ -279,8 +305,8 @@ impl Region {
             unsafe { os.advise(start, (end - first) * CHUNK_BYTES, advice) };
         }
         let used = end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
-        // ordering: Relaxed, see `chunks_used`.
-        self.chunks_used.fetch_max(used, Ordering::Relaxed);
+        // ordering: Relaxed, see `bytes_used`.
+        self.bytes_used.fetch_max(used * CHUNK_BYTES, Ordering::Relaxed);
         for chunk in first..end {
             // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
             self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
@@ -290,7 +316,9 @@ impl Region {
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
     pub fn committed(&self) -> usize {
-        self.dense.bytes().max(HEADER_BYTES) + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
+        self.dense.bytes().max(HEADER_BYTES)
+            + self.uses.bytes()
+            + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
     }
 
     /// The first byte of a granule.
@@ -305,27 +333,28 @@ impl Region {
     pub fn granule_of(&self, address: usize) -> Option<GranuleIndex> {
         let offset = address.wrapping_sub(self.heap.addr().get());
         // Only as far as blocks can be: beyond, not even the groups are committed.
-        if offset < self.chunks_used() * CHUNK_BYTES { Some(GranuleIndex::new(offset >> GRANULE_SHIFT)) } else { None }
+        if offset < self.bytes_used() { Some(GranuleIndex::new(offset >> GRANULE_SHIFT)) } else { None }
     }
 
     #[inline(always)]
-    fn use_byte(&self, granule: GranuleIndex) -> &AtomicU8 {
-        let group = self.group(granule.chunk() / GROUP_CHUNKS);
-        &group.uses[granule.chunk() % GROUP_CHUNKS][granule.in_chunk()]
+    fn use_cell(&self, granule: GranuleIndex) -> &UseCell {
+        debug_assert!(granule.get() < self.bytes_used() >> GRANULE_SHIFT);
+        // SAFETY: one for each granule.
+        let cell = unsafe { self.uses_start().cast::<UseCell>().add(granule.get()) };
+        // SAFETY: I1: committed with the granule's group; all of it is atomics.
+        unsafe { cell.as_ref() }
     }
 
     /// What the granule is used for.
-    #[inline(always)]
+    #[inline]
     pub fn granule_use(&self, granule: GranuleIndex) -> GranuleUse {
-        // ordering: Relaxed; the caller owns a block there, or will check again when it does.
-        GranuleUse::from_byte(self.use_byte(granule).load(Ordering::Relaxed))
+        self.use_cell(granule).get()
     }
 
     /// Says what the granule is used for; only for the holder of its span.
     #[inline]
     pub fn set_granule_use(&self, granule: GranuleIndex, granule_use: GranuleUse) {
-        // ordering: Relaxed; published with the span's first block, or with the span's freeing.
-        self.use_byte(granule).store(granule_use.byte(), Ordering::Relaxed);
+        self.use_cell(granule).set(granule_use);
     }
 
     /// The descriptor of the span that starts at `granule`.

@@ -16,7 +16,7 @@ mod out_of_memory;
 mod purging;
 mod stats;
 
-pub use stats::Stats;
+pub use stats::{ClassStats, Stats};
 
 use crate::config::{ALIGN_MAX, GRANULE_BYTES};
 use crate::depot::Depot;
@@ -25,10 +25,27 @@ use crate::options::Options;
 use crate::owner::{OwnerIndex, Owners, Reclaim, take_one};
 use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
+use crate::slab::GranuleUse;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::{Pages, platform};
 use crate::thread_cache::{Cached, Caches, Others};
 use crate::units::ClassIndex;
+
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In a block of that class.
+    Small(ClassIndex),
+    /// The start of a large block.
+    Large {
+        /// Bytes of its span.
+        bytes: usize,
+    },
+    /// In the heap, where no block begins.
+    Nothing,
+    /// Not in the heap.
+    Foreign,
+}
 
 /// An allocator.
 pub struct Heap<P> {
@@ -55,6 +72,23 @@ impl<P: Pages> Heap<P> {
     /// Takes over `options`.
     pub fn configure(&self, options: &Options) {
         self.depot.settings.apply(options, options.soft_limit_bytes(|| self.depot.os.memory_limit()));
+    }
+
+    /// What is known of the address of a block.
+    pub fn find(&self, block: *const u8) -> Found {
+        let Some((region, granule)) = self.depot.regions.find(block.addr()) else { return Found::Foreign };
+        match region.granule_use(granule) {
+            GranuleUse::Slab(class) => Found::Small(class),
+            GranuleUse::Large if region.address(granule).as_ptr().cast_const() == block => {
+                Found::Large { bytes: region.descriptor(granule).granules() * GRANULE_BYTES }
+            }
+            GranuleUse::Large | GranuleUse::Other => Found::Nothing,
+        }
+    }
+
+    /// Is `address` in this heap?
+    pub fn owns(&self, address: *const u8) -> bool {
+        self.find(address) != Found::Foreign
     }
 
     /// What the heap shares.

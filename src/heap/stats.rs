@@ -11,7 +11,7 @@ use super::Heap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
 use crate::depot::Depot;
 use crate::granule_map::{Region, SlabRef};
-use crate::size_class::shape;
+use crate::size_class::{CLASS_COUNT, all, shape};
 use crate::slab::GranuleUse;
 use crate::sys::Pages;
 use crate::thread_cache::ThreadCache;
@@ -43,6 +43,10 @@ pub struct Stats {
     pub metadata: u64,
     /// Part of the heap (not of `metadata`) that is resident: pages that the kernel has in memory for it.
     pub resident: u64,
+    /// Spans in use, and free ones not given back yet: what the limits count.
+    pub held: u64,
+    /// The most that `held` ever was.
+    pub held_peak: u64,
     /// Slabs with at least one block not free, or not given back yet.
     pub slabs: u64,
     /// Large blocks that the program has.
@@ -68,6 +72,18 @@ impl Stats {
     }
 }
 
+/// What a size class holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClassStats {
+    /// Bytes of a block.
+    pub block_bytes: u32,
+    /// Slabs.
+    pub slabs: u64,
+    /// Blocks that the program or a thread cache has.
+    pub blocks: u64,
+}
+
 /// What a granule begins.
 enum Begin<'h> {
     Slab(SlabRef<'h>),
@@ -85,11 +101,33 @@ impl<P: Pages> Heap<P> {
         stats
     }
 
+    /// What each size class holds, smallest first.
+    pub fn class_stats(&self) -> [ClassStats; CLASS_COUNT] {
+        let mut stats = [ClassStats::default(); CLASS_COUNT];
+        for class in all() {
+            stats[class.get()].block_bytes = shape(class).bytes;
+        }
+        if !self.is_closed() {
+            for region in self.depot.regions.iter() {
+                for_each_begin(region, |begin| {
+                    if let Begin::Slab(slab) = begin {
+                        let stats = &mut stats[slab.class.get()];
+                        stats.slabs += 1;
+                        stats.blocks += usize::from(slab.shape().blocks).saturating_sub(free_blocks(&slab)) as u64;
+                    }
+                });
+            }
+        }
+        stats
+    }
+
     /// All figures but the kernel's.
     fn accounts(&self) -> Stats {
         let mut stats = Stats {
             mapped: self.depot.os.mapped() as u64,
             dirty: self.depot.dirty_bytes() as u64,
+            held: self.depot.budget.held() as u64,
+            held_peak: self.depot.held_peak() as u64,
             os_calls: self.depot.os.calls(),
             purges: self.depot.os.purges(),
             threads: self.owners.in_use() as u64,
@@ -194,10 +232,14 @@ fn check_slab(slab: &SlabRef<'_>) {
     assert!(slab.descriptor().is_queued() || !slab.has_free(), "slab {:?} has free blocks and no holder", slab.granule);
 }
 
+/// Free blocks of a slab, but for those in caches.
+fn free_blocks(slab: &SlabRef<'_>) -> usize {
+    (0..slab.shape().words()).map(|word| slab.word(word).look().count_ones() as usize).sum()
+}
+
 fn count_slab(slab: &SlabRef<'_>, stats: &mut Stats) {
     let shape = slab.shape();
-    let free: usize = (0..shape.words()).map(|word| slab.word(word).look().count_ones() as usize).sum();
-    let (bytes, blocks) = (shape.bytes as usize, shape.blocks as usize);
+    let (bytes, blocks, free) = (shape.bytes as usize, shape.blocks as usize, free_blocks(slab));
     stats.slabs += 1;
     stats.free += (free * bytes) as u64;
     stats.live += (blocks.saturating_sub(free) * bytes) as u64;
@@ -231,8 +273,7 @@ fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use crate::heap::Heap;
-    use crate::size_class::all;
+    use super::*;
     use crate::sys::platform::SystemPages;
     use std::thread::scope;
 

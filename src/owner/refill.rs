@@ -31,6 +31,11 @@ use crate::units::{ClassIndex, SlabId};
 pub struct OwnerIndex(u32);
 
 impl OwnerIndex {
+    /// The owner of that number, which `get` has told.
+    pub const fn new(number: usize) -> Self {
+        Self(number as u32)
+    }
+
     /// The number, to index with.
     pub fn get(self) -> usize {
         self.0 as usize

@@ -23,7 +23,7 @@ pub mod marks;
 pub mod page_purge;
 
 use crate::config::CHUNK_GRANULES;
-use crate::size_class::ROW_BLOCKS;
+use crate::size_class::{CLASS_COUNT, ROW_BLOCKS};
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::units::{ClassIndex, SlabId};
@@ -236,7 +236,7 @@ pub struct ChunkMeta {
     pub rows: [[[FreeWord; ROW_WORDS]; CHUNK_GRANULES]; PLANES],
 }
 
-/// Class of the span that a granule belongs to, in one byte; 0 is a granule of no slab and no large block's start.
+/// What a granule is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GranuleUse {
     /// Free, or inside a large block.
@@ -247,26 +247,62 @@ pub enum GranuleUse {
     Large,
 }
 
-impl GranuleUse {
-    const LARGE: u8 = u8::MAX;
+/// The same in one byte: 0, the class + 1, or `LARGE`.
+///
+/// # Invariants
+/// I4: at most `LARGE`; only `UseCell` makes others than `of`.
+#[derive(Clone, Copy, Debug)]
+pub struct UseByte(u8);
 
-    /// From its stored form.
+impl UseByte {
+    /// How many there are.
+    pub const COUNT: usize = CLASS_COUNT + 2;
+    const LARGE: u8 = CLASS_COUNT as u8 + 1;
+
+    /// The number, to index with.
     #[inline(always)]
-    pub fn from_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Other,
-            Self::LARGE => Self::Large,
-            class => Self::Slab(ClassIndex::new(class - 1)),
+    pub const fn get(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The byte of a slab of that class.
+    #[inline(always)]
+    pub const fn of(class: ClassIndex) -> Self {
+        Self(class.get() as u8 + 1)
+    }
+}
+
+/// Where a granule's use is kept. Zeroed memory is `Other`.
+#[derive(Debug)]
+pub struct UseCell(AtomicU8);
+
+impl UseCell {
+    /// The byte of the use.
+    #[inline(always)]
+    pub fn byte(&self) -> UseByte {
+        // ordering: Relaxed; the caller owns a block there, or will check again when it does.
+        UseByte(self.0.load(Ordering::Relaxed))
+    }
+
+    /// The use.
+    #[inline]
+    pub fn get(&self) -> GranuleUse {
+        match self.byte() {
+            UseByte(0) => GranuleUse::Other,
+            UseByte(UseByte::LARGE) => GranuleUse::Large,
+            UseByte(byte) => GranuleUse::Slab(ClassIndex::new(byte - 1)),
         }
     }
 
-    /// Its stored form.
-    #[inline(always)]
-    pub fn byte(self) -> u8 {
-        match self {
-            Self::Other => 0,
-            Self::Slab(class) => class.get() as u8 + 1,
-            Self::Large => Self::LARGE,
-        }
+    /// Says what the granule is used for; only for the holder of its span.
+    #[inline]
+    pub fn set(&self, granule_use: GranuleUse) {
+        let byte = match granule_use {
+            GranuleUse::Other => UseByte(0),
+            GranuleUse::Slab(class) => UseByte::of(class),
+            GranuleUse::Large => UseByte(UseByte::LARGE),
+        };
+        // ordering: Relaxed; published with the span's first block, or with the span's freeing.
+        self.0.store(byte.0, Ordering::Relaxed);
     }
 }

@@ -27,6 +27,7 @@ use crate::depot::Depot;
 use crate::depot::magazines::{MAGAZINE_BYTES, Magazine, Slot};
 use crate::owner::{OwnerIndex, Owners};
 use crate::size_class::{self, CLASS_COUNT, shape};
+use crate::slab::UseByte;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::units::ClassIndex;
 use stash::{Full, Stash};
@@ -42,18 +43,19 @@ const fn dummy_top() -> *mut Slot {
 }
 
 /// What malloc and free of a thread without a cache look at: every class empty and full.
-pub static NO_CACHE: Tops = Tops([const { AtomicPtr::new(dummy_top()) }; CLASS_COUNT]);
+pub static NO_CACHE: Tops = Tops([const { AtomicPtr::new(dummy_top()) }; UseByte::COUNT]);
 
-/// Per class: the slot behind the newest block of the loaded magazine.
+/// Per class: the slot behind the newest block of the loaded magazine. By use byte: what is no slab is a class whose
+/// magazine is always the dummy, so that a free of it finds no room.
 #[derive(Debug)]
 #[repr(transparent)]
-pub struct Tops([AtomicPtr<Slot>; CLASS_COUNT]);
+pub struct Tops([AtomicPtr<Slot>; UseByte::COUNT]);
 
 impl Tops {
-    /// Where the top of `class` is kept.
+    /// Where the top of a class is kept.
     #[inline(always)]
-    fn cell(&self, class: ClassIndex) -> &AtomicPtr<Slot> {
-        // SAFETY: ClassIndex I1.
+    fn cell(&self, class: UseByte) -> &AtomicPtr<Slot> {
+        // SAFETY: I4 of `slab`.
         let cell = without_index(unsafe { self.0.get_unchecked(class.get()) });
         // SAFETY: the same address.
         unsafe { &*cell }
@@ -62,19 +64,19 @@ impl Tops {
     #[inline(always)]
     fn top(&self, class: ClassIndex) -> *mut Slot {
         // ordering: Relaxed, I1.
-        self.cell(class).load(Ordering::Relaxed)
+        self.cell(UseByte::of(class)).load(Ordering::Relaxed)
     }
 
     #[inline(always)]
     fn set_top(&self, class: ClassIndex, top: *mut Slot) {
         // ordering: Relaxed, I1.
-        self.cell(class).store(top, Ordering::Relaxed);
+        self.cell(UseByte::of(class)).store(top, Ordering::Relaxed);
     }
 
     /// malloc: the newest block of `class`, or null where the magazine is empty.
     #[inline(always)]
     pub fn pop(&self, class: ClassIndex) -> *mut u8 {
-        let cell = self.cell(class);
+        let cell = self.cell(UseByte::of(class));
         // ordering: Relaxed, I1.
         let top = cell.load(Ordering::Relaxed);
         // SAFETY: I2: there is a slot before `top`.
@@ -91,7 +93,13 @@ impl Tops {
     /// free: keeps `block`; `false` where the magazine is full.
     #[inline(always)]
     pub fn push(&self, class: ClassIndex, block: *mut u8) -> bool {
-        let cell = self.cell(class);
+        self.push_use(UseByte::of(class), block)
+    }
+
+    /// The same for a block whose granule is used that way; `false` also where that is no slab.
+    #[inline(always)]
+    pub fn push_use(&self, granule_use: UseByte, block: *mut u8) -> bool {
+        let cell = self.cell(granule_use);
         // ordering: Relaxed, I1.
         let top = cell.load(Ordering::Relaxed);
         if top.addr() & (MAGAZINE_BYTES - 1) == 0 {
@@ -232,8 +240,11 @@ impl ThreadCache {
 
     /// Makes zeroed memory, or a cache whose thread has ended, an empty cache. Counts go on.
     pub fn begin(&self) {
+        for top in &self.tops.0 {
+            // ordering: Relaxed, I1.
+            top.store(dummy_top(), Ordering::Relaxed);
+        }
         for class in size_class::all() {
-            self.tops.set_top(class, dummy_top());
             let state = &self.classes[class.get()];
             state.set_start(0);
             state.stash.begin();

@@ -31,12 +31,12 @@ static NEXT_TAG: AtomicU64 = AtomicU64::new(1);
 pub struct Random(u64);
 
 impl Random {
-    /// Seeded from the environment variable `MAGALLOC_SEED`, or else from the clock. Prints the seed.
+    /// Seeded from the environment variable `TEST_SEED`, or else from the clock. Prints the seed.
     pub fn new() -> Self {
         let clock = |_| SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-        let given = std::env::var("MAGALLOC_SEED").map(|text| text.parse().expect("MAGALLOC_SEED is a number"));
+        let given = std::env::var("TEST_SEED").map(|text| text.parse().expect("TEST_SEED is a number"));
         let seed = given.unwrap_or_else(clock);
-        println!("seed: MAGALLOC_SEED={seed}");
+        println!("seed: TEST_SEED={seed}");
         Self::with_seed(seed)
     }
 

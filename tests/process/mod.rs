@@ -14,7 +14,7 @@ use std::process::Command;
 pub type Named = (&'static str, fn());
 
 /// Names the scenario for the child.
-const SCENARIO: &CStr = c"MAGALLOC_SCENARIO";
+const SCENARIO: &CStr = c"TEST_SCENARIO";
 
 /// Seconds after which the kernel ends a child that hangs.
 const CHILD_SECONDS_MAX: libc::c_uint = 100;

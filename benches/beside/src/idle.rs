@@ -33,7 +33,7 @@ const MIB_MIN: usize = 128;
 const PAGE_BYTES: usize = 4096;
 
 /// Tells a process of this program which allocator it is for.
-const CHILD: &str = "MAGALLOC_IDLE_ALLOCATOR";
+const CHILD: &str = "IDLE_ALLOCATOR";
 
 type Allocator = dyn GlobalAlloc + Sync;
 

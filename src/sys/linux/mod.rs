@@ -2,15 +2,21 @@
 
 mod cgroup;
 mod end;
+mod environ;
+mod file;
 mod fork;
 mod pages;
 mod report;
+mod system_malloc;
 mod thread;
 mod worker;
 
 pub use end::{ProcessEnd, arrange_release, flush_stdio, other_threads};
+pub use environ::{for_each_variable, has_environment};
+pub use file::{append, parent_id, process_id, program_path};
 pub use fork::{AroundFork, around_forks, wait_briefly};
 pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
+pub use system_malloc::SystemMalloc;
 pub use thread::{EndOfThread, ThreadEnd};
 pub use worker::{Worker, name_thread, wait, wake};

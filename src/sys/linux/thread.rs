@@ -5,6 +5,9 @@ use crate::sync::{AtomicU32, Ordering};
 
 /// What runs at the end of a thread that asked for it.
 pub trait EndOfThread {
+    /// The key that it was arranged with.
+    fn key() -> &'static ThreadEnd;
+
     /// Called once, on the ending thread.
     fn end_of_thread();
 }
@@ -27,7 +30,7 @@ impl ThreadEnd {
         Self(AtomicU32::new(0))
     }
 
-    fn key<E: EndOfThread>(&self) -> Option<libc::pthread_key_t> {
+    fn made<E: EndOfThread>(&self) -> Option<libc::pthread_key_t> {
         // ordering: Relaxed; the key is a number, nothing else is published with it.
         let known = self.0.load(Ordering::Relaxed);
         if known != 0 {
@@ -61,24 +64,20 @@ impl ThreadEnd {
     /// Calls `E::end_of_thread` at the end of the calling thread. `false`: not possible, no key could be had.
     #[must_use]
     pub fn arrange<E: EndOfThread>(&self) -> bool {
-        self.key::<E>().is_some_and(|key| {
-            KEY.with(|own| own.set(key));
+        self.made::<E>().is_some_and(|key| {
             // SAFETY: the key exists; the value is a count, not a pointer that anyone follows.
             unsafe { libc::pthread_setspecific(key, core::ptr::without_provenance(1)) == 0 }
         })
     }
 }
 
-std::thread_local! {
-    /// The key, for the destructor: pthreads tells it the value only.
-    static KEY: core::cell::Cell<libc::pthread_key_t> = const { core::cell::Cell::new(0) };
-}
-
 /// The value counts the rounds.
 extern "C" fn destructor<E: EndOfThread>(value: *mut libc::c_void) {
     let round = value.addr();
-    if round <= ROUNDS_LET_PASS {
-        let key = KEY.with(core::cell::Cell::get);
+    // ordering: Relaxed, as in `made`. Without a key, the library is about to be unloaded: no more rounds.
+    if round <= ROUNDS_LET_PASS
+        && let Some(key) = E::key().0.load(Ordering::Relaxed).checked_sub(1)
+    {
         // SAFETY: the key exists; the value is a count.
         if unsafe { libc::pthread_setspecific(key, core::ptr::without_provenance(round + 1)) } == 0 {
             return;

@@ -1,0 +1,58 @@
+/* magalloc: a thread-caching, lock-free memory allocator.
+ *
+ * The standard functions (malloc, free, ...) are declared in <stdlib.h> and <malloc.h>; a program that links or preloads
+ * libmagalloc uses them as ever. This header declares what is beyond. All functions may be called by any thread at
+ * any time. */
+#ifndef MAGALLOC_H
+#define MAGALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the allocator holds and has done. Sizes in bytes. Later versions add fields at the end. */
+struct magalloc_stats {
+    uint64_t mapped;       /* address space reserved; most of it costs nothing */
+    uint64_t committed;    /* memory that may be touched; never falls */
+    uint64_t live;         /* blocks that the program has */
+    uint64_t cached;       /* free blocks in thread caches */
+    uint64_t free;         /* free blocks in slabs, and free spans */
+    uint64_t dirty;        /* part of free: spans not given back to the kernel yet */
+    uint64_t unusable;     /* ends of slabs */
+    uint64_t metadata;     /* the allocator's own */
+    uint64_t resident;     /* part of the heap that is in memory */
+    uint64_t held;         /* spans in use, and free ones not given back */
+    uint64_t held_peak;    /* the most that was ever held */
+    uint64_t slabs;        /* a count */
+    uint64_t large_blocks; /* a count */
+    uint64_t threads;      /* that have a cache */
+    uint64_t refills;      /* times that blocks went from slabs to a thread cache */
+    uint64_t dissolves;    /* and back */
+    uint64_t os_calls;     /* calls of the operating system for memory */
+    uint64_t purges;       /* those of them that gave pages back */
+};
+
+/* Writes the first `size` bytes of the statistics to `stats` and returns how many that were; pass sizeof *stats.
+ * Takes some milliseconds for each GiB of small blocks, and holds up nobody. */
+size_t magalloc_stats(struct magalloc_stats *stats, size_t size);
+
+/* Empties the calling thread's cache: for a thread that is about to be idle. */
+void magalloc_flush_thread(void);
+
+/* Gives every page that is neither live nor at another thread's hand back to the kernel, at once. */
+void magalloc_purge_all(void);
+
+/* 1 if the address is in memory of this allocator, else 0. */
+int magalloc_owns(const void *address);
+
+/* "MAJOR.MINOR.PATCH". */
+const char *magalloc_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

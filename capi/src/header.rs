@@ -1,0 +1,86 @@
+//! What `include/magalloc.h` declares.
+
+use crate::ALLOCATOR;
+use core::ffi::{c_char, c_int, c_void};
+
+/// `struct magalloc_stats` of the header: the fields in the same order. New ones are added at the end only.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Stats {
+    mapped: u64,
+    committed: u64,
+    live: u64,
+    cached: u64,
+    free: u64,
+    dirty: u64,
+    unusable: u64,
+    metadata: u64,
+    resident: u64,
+    held: u64,
+    held_peak: u64,
+    slabs: u64,
+    large_blocks: u64,
+    threads: u64,
+    refills: u64,
+    dissolves: u64,
+    os_calls: u64,
+    purges: u64,
+}
+
+/// Fills in the first `size` bytes of the statistics: a program that was compiled with an older header passes less.
+/// Returns the bytes written.
+///
+/// # Safety
+/// `stats` can be written for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn magalloc_stats(stats: *mut c_void, size: usize) -> usize {
+    let now = allocator::stats();
+    let all = Stats {
+        mapped: now.mapped,
+        committed: now.committed,
+        live: now.live,
+        cached: now.cached,
+        free: now.free,
+        dirty: now.dirty,
+        unusable: now.unusable,
+        metadata: now.metadata,
+        resident: now.resident,
+        held: now.held,
+        held_peak: now.held_peak,
+        slabs: now.slabs,
+        large_blocks: now.large_blocks,
+        threads: now.threads,
+        refills: now.refills,
+        dissolves: now.dissolves,
+        os_calls: now.os_calls,
+        purges: now.purges,
+    };
+    let bytes = size.min(size_of::<Stats>());
+    // SAFETY: the caller's promise; `all` has that many bytes.
+    unsafe { core::ptr::copy_nonoverlapping((&raw const all).cast::<u8>(), stats.cast(), bytes) };
+    bytes
+}
+
+/// Empties the calling thread's cache.
+#[unsafe(no_mangle)]
+pub extern "C" fn magalloc_flush_thread() {
+    allocator::flush_thread();
+}
+
+/// Gives all that is free back to the kernel, now.
+#[unsafe(no_mangle)]
+pub extern "C" fn magalloc_purge_all() {
+    allocator::purge_all();
+}
+
+/// Is the address in memory of this allocator? 1 or 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn magalloc_owns(address: *const c_void) -> c_int {
+    c_int::from(ALLOCATOR.owns(address.cast()))
+}
+
+/// The library's version: "MAJOR.MINOR.PATCH".
+#[unsafe(no_mangle)]
+pub extern "C" fn magalloc_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}

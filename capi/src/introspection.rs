@@ -1,0 +1,150 @@
+//! glibc's figures and knobs: `mallinfo2`, `malloc_stats`, `malloc_info`, `malloc_trim`, `mallopt`.
+
+use allocator::{class_stats, purge_all, stats};
+use core::ffi::{CStr, c_int, c_void};
+
+/// glibc's `struct mallinfo2`, and with `int` its `struct mallinfo`; bytes but for the counts.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Mallinfo<T> {
+    /// Memory for small blocks.
+    arena: T,
+    /// Free chunks: 0, they have no list.
+    ordblks: T,
+    /// Free small chunks: 0.
+    smblks: T,
+    /// Large blocks.
+    hblks: T,
+    /// Bytes of large blocks: 0, they are counted in `uordblks`.
+    hblkhd: T,
+    /// The most ever held.
+    usmblks: T,
+    /// Free blocks in thread caches.
+    fsmblks: T,
+    /// Live blocks.
+    uordblks: T,
+    /// Free blocks.
+    fordblks: T,
+    /// What `malloc_trim` could give back.
+    keepcost: T,
+}
+
+fn info<T>(figure: impl Fn(u64) -> T) -> Mallinfo<T> {
+    let stats = stats();
+    Mallinfo {
+        arena: figure(stats.committed - stats.metadata),
+        ordblks: figure(0),
+        smblks: figure(0),
+        hblks: figure(stats.large_blocks),
+        hblkhd: figure(0),
+        usmblks: figure(stats.held_peak),
+        fsmblks: figure(stats.cached),
+        uordblks: figure(stats.live),
+        fordblks: figure(stats.free + stats.cached),
+        keepcost: figure(stats.dirty),
+    }
+}
+
+/// glibc: figures of this moment.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo2() -> Mallinfo<usize> {
+    info(|figure| figure as usize)
+}
+
+/// glibc: the same as `int`, of which each is at most `INT_MAX`.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallinfo() -> Mallinfo<c_int> {
+    info(|figure| c_int::try_from(figure).unwrap_or(c_int::MAX))
+}
+
+/// glibc: gives back to the kernel what is free. 1 if anything was.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_trim(_pad: usize) -> c_int {
+    let before = stats().purges;
+    purge_all();
+    c_int::from(stats().purges != before)
+}
+
+/// Parameters that glibc's `mallopt` knows: from `M_ARENA_MAX` (-8) to `M_TRIM_THRESHOLD` (-1), and `M_MXFAST` (1).
+const MALLOPT_KNOWN: [core::ops::RangeInclusive<c_int>; 2] = [-8..=-1, 1..=1];
+
+/// glibc: accepts what glibc knows, and does nothing: what there is to set are the options of this allocator.
+#[unsafe(no_mangle)]
+pub extern "C" fn mallopt(parameter: c_int, _value: c_int) -> c_int {
+    c_int::from(MALLOPT_KNOWN.iter().any(|known| known.contains(&parameter)))
+}
+
+unsafe extern "C" {
+    /// The C library's, which allocates nothing for numbers.
+    fn dprintf(file: c_int, format: *const core::ffi::c_char, ...) -> c_int;
+    fn fprintf(file: *mut c_void, format: *const core::ffi::c_char, ...) -> c_int;
+}
+
+fn print(name: &CStr, value: u64) {
+    // SAFETY: a text and an unsigned long long, as the format says.
+    unsafe { dprintf(libc::STDERR_FILENO, c"magalloc: %-14s %15llu\n".as_ptr(), name.as_ptr(), value) };
+}
+
+/// glibc: writes figures of this moment to standard error.
+#[unsafe(no_mangle)]
+pub extern "C" fn malloc_stats() {
+    let stats = stats();
+    let figures = [
+        (c"mapped", stats.mapped),
+        (c"committed", stats.committed),
+        (c"resident", stats.resident),
+        (c"held", stats.held),
+        (c"held, peak", stats.held_peak),
+        (c"live", stats.live),
+        (c"cached", stats.cached),
+        (c"free", stats.free),
+        (c"dirty", stats.dirty),
+        (c"metadata", stats.metadata),
+        (c"slabs", stats.slabs),
+        (c"large blocks", stats.large_blocks),
+        (c"threads", stats.threads),
+        (c"refills", stats.refills),
+        (c"dissolves", stats.dissolves),
+        (c"OS calls", stats.os_calls),
+        (c"purges", stats.purges),
+    ];
+    figures.iter().for_each(|(name, value)| print(name, *value));
+}
+
+/// glibc: writes figures of this moment to `file` as XML. `options` is 0; else EINVAL is returned.
+///
+/// # Safety
+/// `file` is an open stream.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_info(options: c_int, file: *mut c_void) -> c_int {
+    if options != 0 {
+        return libc::EINVAL;
+    }
+    let (stats, classes) = (stats(), class_stats());
+    let version = concat!("<malloc version=\"magalloc ", env!("CARGO_PKG_VERSION"), "\">\n\0");
+    // SAFETY: the caller's promise; a text without conversions, which ends with a zero.
+    unsafe { fprintf(file, version.as_ptr().cast()) };
+    for class in classes.iter().filter(|class| class.slabs != 0) {
+        let format = c"<size bytes=\"%u\" slabs=\"%llu\" blocks=\"%llu\"/>\n";
+        // SAFETY: the caller's promise; the arguments are as the format says.
+        unsafe { fprintf(file, format.as_ptr(), class.block_bytes, class.slabs, class.blocks) };
+    }
+    let figures = [
+        (c"live", stats.live),
+        (c"cached", stats.cached),
+        (c"free", stats.free),
+        (c"dirty", stats.dirty),
+        (c"held", stats.held),
+        (c"held_peak", stats.held_peak),
+        (c"resident", stats.resident),
+        (c"committed", stats.committed),
+        (c"mapped", stats.mapped),
+    ];
+    for (name, value) in figures {
+        // SAFETY: as above.
+        unsafe { fprintf(file, c"<total type=\"%s\" size=\"%llu\"/>\n".as_ptr(), name.as_ptr(), value) };
+    }
+    // SAFETY: as above.
+    unsafe { fprintf(file, c"</malloc>\n".as_ptr()) };
+    0
+}

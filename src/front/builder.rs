@@ -1,0 +1,140 @@
+//! `Magalloc`: a place-holder for the process's one heap, and the options that it brings along.
+
+use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
+
+/// The allocator, to be a program's global one.
+///
+/// ```
+/// #[global_allocator]
+/// static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// # fn main() {}
+/// ```
+///
+/// All values of this type share the process's one heap; the options of the one that serves the process's first call
+/// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
+///
+/// # Errors of the program
+/// Most double frees, and frees of what is no block of that layout, are noticed when the block returns from the
+/// thread's cache to its slab, and end the process with one line on standard error. Until then a block that was freed
+/// twice may be handed out twice.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Magalloc {
+    pub(super) options: Options,
+}
+
+impl Magalloc {
+    /// With the default options.
+    pub const fn new() -> Self {
+        Self { options: Options::new() }
+    }
+
+    /// Whether variables of the process's environment, `MAGALLOC_` and the name of an option, overrule what is said
+    /// here; see `OPTION_TABLE`. Never in a process that has more rights than its caller. Default: yes.
+    #[must_use]
+    pub const fn environment(mut self, allowed: bool) -> Self {
+        self.options.environment = allowed;
+        self
+    }
+
+    /// A file to which a record of the statistics is appended at a normal end of the process. Default: none.
+    ///
+    /// # Panics
+    /// If the path is longer than 511 bytes, or has a zero in it; in a constant, that is an error of the compiler's.
+    #[must_use]
+    pub const fn stats_file(mut self, path: &str) -> Self {
+        match Path::new(path.as_bytes()) {
+            Some(path) => self.options.stats_file = path,
+            None => assert!(false, "no path for stats_file"),
+        }
+        self
+    }
+
+    /// What becomes of the free of an address that is not this allocator's, in the calls that are not told a layout.
+    /// Default: the process is aborted.
+    #[must_use]
+    pub const fn foreign(mut self, foreign: Foreign) -> Self {
+        self.options.foreign = foreign;
+        self
+    }
+
+    /// For an interface that is the C library's `malloc`: live blocks are never unmapped.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn serves_c_library(mut self) -> Self {
+        self.options.serves_c_library = true;
+        self
+    }
+
+    /// What happens to the memory at a normal end of the process. Default: everything is unmapped.
+    #[must_use]
+    pub const fn at_exit(mut self, at_exit: AtExit) -> Self {
+        self.options.at_exit = at_exit;
+        self
+    }
+
+    /// Whether the end of the process writes one line to standard error: how many bytes were unmapped, and of how
+    /// many. Default: no.
+    #[must_use]
+    pub const fn report_exit(mut self, report: bool) -> Self {
+        self.options.report_exit = report;
+        self
+    }
+
+    /// Bytes of free blocks that a thread's cache may hold, over all size classes, beside the first few blocks of
+    /// each. Default: 1 MiB.
+    #[must_use]
+    pub const fn cache_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.cache_bytes_max = bytes;
+        self
+    }
+
+    /// Bytes of free spans whose pages are kept for reuse until the purge delay is over; what is more is given back at
+    /// once. Default: 1 GiB (256 MiB where pointers have 32 bits).
+    #[must_use]
+    pub const fn dirty_bytes_max(mut self, bytes: usize) -> Self {
+        self.options.dirty_bytes_max = bytes;
+        self
+    }
+
+    /// Milliseconds after which the pages of free memory are given back to the kernel: at least half of that after
+    /// they became free, at most all of it (longer only in heaps of many GiB). Less than 20 is as 20. Never, with
+    /// `u32::MAX` and without `background_thread`. Default: 1000.
+    #[must_use]
+    pub const fn purge_delay_ms(mut self, milliseconds: u32) -> Self {
+        self.options.purge_delay_ms = milliseconds;
+        self
+    }
+
+    /// Whether a thread of the allocator's own gives memory back, also while the program is idle. It is started when
+    /// there is something to give back in a heap of more than 4 MiB, and ends when nothing is left: an idle program does
+    /// not have it. Without it, threads that allocate and free give memory back on the way. Default: yes.
+    #[must_use]
+    pub const fn background_thread(mut self, background_thread: bool) -> Self {
+        self.options.background_thread = background_thread;
+        self
+    }
+
+    /// Whether the heap is backed by transparent huge pages. Default: as the system's policy says.
+    #[must_use]
+    pub const fn huge_pages(mut self, huge_pages: HugePages) -> Self {
+        self.options.huge_pages = huge_pages;
+        self
+    }
+
+    /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
+    /// use and the free ones not yet given back; the allocator's own data add some 2 %, and the process has other memory.
+    /// A control group's limit is read once, at the process's first call. Default: no limit.
+    #[must_use]
+    pub const fn soft_limit(mut self, limit: SoftLimit) -> Self {
+        self.options.soft_limit = limit;
+        self
+    }
+
+    /// Bytes of memory beyond which requests get null, counted as for `soft_limit`. As memory is freed, requests are
+    /// served again. Default: no limit.
+    #[must_use]
+    pub const fn hard_limit(mut self, bytes: usize) -> Self {
+        self.options.hard_limit = bytes;
+        self
+    }
+}

@@ -1,0 +1,70 @@
+//! The way back: with `MAGALLOC_DISABLE=1` the system's allocator serves everything.
+//!
+//! ```text
+//! # Role        asked on slow paths only: where the allocator is disabled, no thread has a cache, so all calls come there
+//! # Blocks      tell by their address whose they are: what this heap gave before it was disabled comes back to it
+//! # Not here    finding the system's functions (see `sys`)
+//! ```
+
+use super::{HEAP, thread};
+use crate::size_class::shape;
+use crate::sys::platform::{SystemMalloc, line};
+use crate::units::ClassIndex;
+
+/// The system's allocator, in use.
+#[derive(Clone, Copy)]
+pub(super) struct System(SystemMalloc);
+
+/// The system's allocator, if this one is disabled.
+#[inline]
+pub(super) fn system() -> Option<System> {
+    // SAFETY: `disable` found it before it said so.
+    HEAP.depot().settings.is_disabled().then(|| System(unsafe { SystemMalloc::found() }))
+}
+
+/// From now on the system's allocator serves.
+pub(super) fn disable() {
+    // What it may ask for itself is served by this heap.
+    if SystemMalloc::find().is_none() {
+        line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
+        return;
+    }
+    HEAP.depot().settings.disable();
+    thread::leave();
+}
+
+impl System {
+    /// A block of all that the class promises.
+    pub fn allocate_class(self, class: ClassIndex) -> *mut u8 {
+        let bytes = shape(class).bytes as usize;
+        self.0.allocate(bytes, 1 << bytes.trailing_zeros())
+    }
+
+    /// A block, or null.
+    pub fn allocate(self, size: usize, align: usize) -> *mut u8 {
+        self.0.allocate(size, align)
+    }
+
+    /// A block of zeros, or null.
+    pub fn allocate_zeroed(self, size: usize, align: usize) -> *mut u8 {
+        self.0.allocate_zeroed(size, align)
+    }
+
+    /// Another size for a block that is not of this heap; null leaves it as it is.
+    pub fn reallocate(self, block: *mut u8, size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise to have a live block, and it is not of this heap.
+        unsafe { self.0.reallocate(block, size) }
+    }
+
+    /// Frees a block that is not of this heap.
+    pub fn free(self, block: *mut u8) {
+        // SAFETY: as above.
+        unsafe { self.0.free(block) };
+    }
+
+    /// Bytes of a block that is not of this heap.
+    pub fn usable_size(self, block: *mut u8) -> usize {
+        // SAFETY: as above.
+        unsafe { self.0.usable_size(block) }
+    }
+}

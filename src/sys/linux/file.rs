@@ -1,0 +1,36 @@
+//! A file to append to, and who this process is.
+
+use core::ffi::CStr;
+
+/// Appends `bytes` to the file at `path`, made if need be, with one write. Where that is not possible, nobody is told:
+/// the process is ending.
+pub fn append(path: &CStr, bytes: &[u8]) {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    // SAFETY: the path ends with a zero.
+    let file = unsafe { libc::open(path.as_ptr(), flags, 0o666 as libc::c_uint) };
+    if file >= 0 {
+        // SAFETY: the bytes are valid for their length.
+        let _ = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
+        // SAFETY: our own descriptor.
+        unsafe { libc::close(file) };
+    }
+}
+
+/// Number of this process.
+pub fn process_id() -> u32 {
+    // SAFETY: no conditions.
+    unsafe { libc::getpid() }.cast_unsigned()
+}
+
+/// Number of the process that started this one.
+pub fn parent_id() -> u32 {
+    // SAFETY: no conditions.
+    unsafe { libc::getppid() }.cast_unsigned()
+}
+
+/// Path of the program that runs, as far as it fits into `path`; empty where it is not known.
+pub fn program_path(path: &mut [u8]) -> &[u8] {
+    // SAFETY: the link's path ends with a zero, `path` is valid for its length.
+    let len = unsafe { libc::readlink(c"/proc/self/exe".as_ptr(), path.as_mut_ptr().cast(), path.len()) };
+    &path[..usize::try_from(len).unwrap_or(0)]
+}
