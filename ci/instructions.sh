@@ -2,39 +2,51 @@
 # Instructions per malloc+free pair of 64 bytes, counted by callgrind: repeatable, whatever else the machine does.
 # The start of the program falls out of the difference of two runs; the loop around the pair does not.
 #
-# usage: ci/instructions.sh [BOUND [BOUND_LOOKED_UP]]
-# exit 1 when a pair takes more than BOUND (32) instructions with the layout known to the compiler, or more than
-# BOUND_LOOKED_UP (50) where it is not, so that the size class is looked up, twice
+# usage: ci/instructions.sh [BOUND [BOUND_LOOKED_UP [BOUND_C]]]
+# exit 1 when a pair takes more than BOUND (32) instructions with the layout known to the compiler, more than
+# BOUND_LOOKED_UP (50) where it is not, so that the size class is looked up, twice; or more than BOUND_C (40) inside the
+# malloc and free of the C library
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bound=${1:-32}
 bound_looked_up=${2:-50}
+bound_c=${3:-40}
 count=100000
 
-if ! command -v valgrind >/dev/null; then
-    echo "instructions.sh: valgrind is missing (apt-get install valgrind)" >&2
-    exit 1
-fi
+for tool in valgrind cc; do
+    if ! command -v "$tool" >/dev/null; then
+        echo "instructions.sh: $tool is missing (apt-get install valgrind gcc libc6-dev)" >&2
+        exit 1
+    fi
+done
 cargo build --quiet --release --locked --package magalloc --example pairs
-pairs=${CARGO_TARGET_DIR:-target}/release/examples/pairs
+cargo build --quiet --release --locked --package magalloc-capi
+release=$(realpath "${CARGO_TARGET_DIR:-target}/release")
+pairs=$release/examples/pairs
+pairs_c=$release/examples/pairs_c
+cc -O2 -o "$pairs_c" capi/examples/pairs.c -L"$release" -lmagalloc -Wl,-rpath,"$release"
 
-# Instructions of a whole run.
+# Instructions of a whole run of a program, or of the parts that OPTIONS of callgrind choose.
 instructions() {
     local log
-    if ! log=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$pairs" "$@" 2>&1); then
+    if ! log=$(valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1); then
         echo "$log" >&2
         return 1
     fi
     awk '/Collected/ { print $NF; found = 1 } END { exit !found }' <<<"$log"
 }
 
-# Prints the instructions per pair of a variant of the program; fails above the bound.
+# check NAME BOUND COMMAND... [-- ARGUMENTS]: prints the instructions per pair of a variant; fails above the bound.
 check() {
-    local name=$1 bound=$2 few many
+    local name=$1 bound=$2 few many command=()
     shift 2
-    few=$(instructions $count "$@")
-    many=$(instructions $((11 * count)) "$@")
+    while (($# > 0)) && [[ $1 != -- ]]; do
+        command+=("$1")
+        shift
+    done
+    few=$(instructions "${command[@]}" $count "${@:2}")
+    many=$(instructions "${command[@]}" $((11 * count)) "${@:2}")
     awk -v name="$name" -v all=$((many - few)) -v pairs=$((10 * count)) -v bound="$bound" 'BEGIN {
         printf "%-44s %5.1f instructions per pair (bound %d)\n", name, all / pairs, bound
         exit (all / pairs > bound)
@@ -42,8 +54,9 @@ check() {
 }
 
 failed=0
-check "64 bytes, layout known to the compiler" "$bound" || failed=1
-check "64 bytes, size class looked up" "$bound_looked_up" hidden || failed=1
+check "64 bytes, layout known to the compiler" "$bound" "$pairs" || failed=1
+check "64 bytes, size class looked up" "$bound_looked_up" "$pairs" -- hidden || failed=1
+check "64 bytes, C: malloc and free" "$bound_c" --toggle-collect=malloc --toggle-collect=free "$pairs_c" || failed=1
 if ((failed)); then
     echo "instructions.sh: above the bound, or not counted" >&2
 fi

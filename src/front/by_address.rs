@@ -24,7 +24,7 @@ impl Magalloc {
     #[inline]
     pub fn allocate(&self, size: usize) -> *mut u8 {
         match common_class_of(size, ALIGN_OF_SHORTEST) {
-            Some(class) => self.alloc_class(class),
+            Some(class) => self.alloc_class(class, ALIGN_OF_SHORTEST),
             None => self.alloc_uncommon(size, ALIGN_OF_SHORTEST),
         }
     }
@@ -53,7 +53,7 @@ impl Magalloc {
             // Knows which pages are zero already.
             return self.alloc_large(size, ALIGN_OF_SHORTEST, true);
         };
-        let block = self.alloc_class(class);
+        let block = self.alloc_class(class, ALIGN_OF_SHORTEST);
         if !block.is_null() {
             // SAFETY: a block of at least that size, which nobody else has.
             unsafe { block.write_bytes(0, size) };

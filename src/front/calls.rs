@@ -4,16 +4,17 @@
 //! # Role        what `GlobalAlloc` (which is told the layout of a block) and `by_address` (which finds it) are made of
 //! ```
 
-use super::{HEAP, Magalloc, disabled, start, thread, worker};
+use super::worker::{self, After};
+use super::{HEAP, Magalloc, disabled, start, thread};
 use crate::config::ALIGN_MAX;
 use crate::size_class::class_of;
 use crate::units::ClassIndex;
 
 impl Magalloc {
     #[inline(always)]
-    pub(super) fn alloc_class(&self, class: ClassIndex) -> *mut u8 {
+    pub(super) fn alloc_class(&self, class: ClassIndex, align: usize) -> *mut u8 {
         let block = thread::tops().pop(class);
-        if block.is_null() { thread::allocate_slow(&self.options, class) } else { block }
+        if block.is_null() { thread::allocate_slow(&self.options, class, align) } else { block }
     }
 
     #[inline(always)]
@@ -27,7 +28,7 @@ impl Magalloc {
     #[inline(never)]
     pub(super) fn alloc_uncommon(&self, size: usize, align: usize) -> *mut u8 {
         match class_of(size, align) {
-            Some(class) => self.alloc_class(class),
+            Some(class) => self.alloc_class(class, align),
             None => self.alloc_large(size, align, false),
         }
     }
@@ -47,7 +48,7 @@ impl Magalloc {
             thread::flush();
             block = HEAP.allocate_large(size, align, zeroed);
         }
-        worker::attend();
+        worker::attend(After::Allocating);
         block
     }
 
@@ -59,7 +60,7 @@ impl Magalloc {
             return system.free(block);
         }
         HEAP.free_large(block);
-        worker::attend();
+        worker::attend(After::Freeing);
     }
 
     /// Another size for a large block that stays large; null where it would have to be copied.
@@ -68,7 +69,7 @@ impl Magalloc {
             return core::ptr::null_mut();
         }
         let resized = HEAP.resize_large(block, new_size, align);
-        worker::attend();
+        worker::attend(After::Allocating);
         resized
     }
 }

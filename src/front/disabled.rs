@@ -34,10 +34,9 @@ pub(super) fn disable() {
 }
 
 impl System {
-    /// A block of all that the class promises.
-    pub fn allocate_class(self, class: ClassIndex) -> *mut u8 {
-        let bytes = shape(class).bytes as usize;
-        self.0.allocate(bytes, 1 << bytes.trailing_zeros())
+    /// A block as long as those of the class: a `realloc` inside the class does not ask again.
+    pub fn allocate_class(self, class: ClassIndex, align: usize) -> *mut u8 {
+        self.0.allocate(shape(class).bytes as usize, align)
     }
 
     /// A block, or null.

@@ -10,7 +10,7 @@ unsafe impl GlobalAlloc for Magalloc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match common_class_of(layout.size(), layout.align()) {
-            Some(class) => self.alloc_class(class),
+            Some(class) => self.alloc_class(class, layout.align()),
             None => self.alloc_uncommon(layout.size(), layout.align()),
         }
     }
@@ -26,7 +26,7 @@ unsafe impl GlobalAlloc for Magalloc {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let block = match class_of(layout.size(), layout.align()) {
-            Some(class) => self.alloc_class(class),
+            Some(class) => self.alloc_class(class, layout.align()),
             // Knows which pages are zero already.
             None => return self.alloc_large(layout.size(), layout.align(), true),
         };

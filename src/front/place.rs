@@ -23,6 +23,8 @@ pub(super) enum State {
     Registered(OwnerIndex),
     /// Had one.
     Ended,
+    /// The allocator's own: never has one. At its end, the C library may free what other threads left.
+    Purger,
 }
 
 /// A thread's place.
@@ -37,7 +39,8 @@ pub(super) struct Place {
 const FRESH: usize = 0;
 const REGISTERING: usize = 1;
 const ENDED: usize = 2;
-const REGISTERED: usize = 3;
+const PURGER: usize = 3;
+const REGISTERED: usize = 4;
 
 impl Place {
     /// How far the thread is.
@@ -46,6 +49,7 @@ impl Place {
             FRESH => State::Fresh,
             REGISTERING => State::Registering,
             ENDED => State::Ended,
+            PURGER => State::Purger,
             number => State::Registered(OwnerIndex::new(number - REGISTERED)),
         }
     }
@@ -56,6 +60,7 @@ impl Place {
             State::Fresh => FRESH,
             State::Registering => REGISTERING,
             State::Ended => ENDED,
+            State::Purger => PURGER,
             State::Registered(me) => me.get() + REGISTERED,
         });
     }

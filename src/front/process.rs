@@ -23,10 +23,12 @@ impl ProcessEnd for Process {
         if HEAP.is_closed() || HEAP.depot().os.mapped() == 0 {
             return;
         }
-        thread::disarm();
-        worker::end();
-        record::write();
         let settings = &HEAP.depot().settings;
+        if !settings.serves_c_library() {
+            thread::disarm();
+            worker::end();
+        }
+        record::write();
         let report = settings.report_exit();
         match settings.at_exit() {
             AtExit::None => {}

@@ -8,7 +8,8 @@
 //! ```
 
 use super::place::{self, Place, State};
-use super::{HEAP, disabled, start, worker};
+use super::worker::{self, After};
+use super::{HEAP, disabled, start};
 use crate::options::Options;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
 use crate::thread_cache::{Cached, NO_CACHE, Tops};
@@ -24,16 +25,16 @@ pub(super) fn tops<'c>() -> &'c Tops {
     unsafe { &*place::tops() }
 }
 
-/// malloc when the fast path found nothing.
+/// malloc at a multiple of `align`, which the class has, when the fast path found nothing.
 #[cold]
 #[inline(never)]
-pub(super) fn allocate_slow(options: &Options, class: ClassIndex) -> *mut u8 {
+pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) -> *mut u8 {
     let cached = cached(options);
     if let Some(system) = disabled::system() {
-        return system.allocate_class(class);
+        return system.allocate_class(class, align);
     }
     let block = HEAP.allocate_small(cached.as_ref(), class);
-    worker::attend();
+    worker::attend(After::Allocating);
     block
 }
 
@@ -48,14 +49,14 @@ pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
         return system.free(block);
     }
     HEAP.free_small(cached.as_ref(), class, block);
-    worker::attend();
+    worker::attend(After::Freeing);
 }
 
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
 fn cached(options: &Options) -> Option<Cached<'static, SystemPages>> {
     place::with(|thread| match thread.state() {
         State::Registered(me) => Some(HEAP.cached(me)),
-        State::Registering | State::Ended => None,
+        State::Registering | State::Ended | State::Purger => None,
         State::Fresh => register(thread, options),
     })
 }
@@ -90,7 +91,8 @@ impl EndOfThread for Place {
             if let State::Registered(me) = thread.state() {
                 forget(thread);
                 HEAP.unregister(&HEAP.cached(me));
-                worker::attend();
+                worker::attend(After::Freeing);
+                worker::note_end_of_thread();
             }
         });
     }
@@ -117,7 +119,7 @@ pub(super) fn flush() {
     place::with(|thread| {
         if let State::Registered(me) = thread.state() {
             HEAP.flush(&HEAP.cached(me));
-            worker::attend();
+            worker::attend(After::Freeing);
         }
     });
 }
@@ -126,9 +128,19 @@ pub(super) fn flush() {
 pub(super) fn note_fork() {
     let me = place::with(|thread| match thread.state() {
         State::Registered(me) => Some(me),
-        State::Fresh | State::Registering | State::Ended => None,
+        State::Fresh | State::Registering | State::Ended | State::Purger => None,
     });
     HEAP.note_fork(me);
+}
+
+/// Says that the calling thread is the allocator's own.
+pub(super) fn begin_purger() {
+    place::with(|thread| thread.set_state(State::Purger));
+}
+
+/// Is the calling thread the allocator's own?
+pub(super) fn is_purger() -> bool {
+    place::with(|thread| matches!(thread.state(), State::Purger))
 }
 
 /// Does the calling thread have a cache?

@@ -6,6 +6,10 @@
 //!               program never has it, and no program has it before its first free. It leaves when the alarm has been
 //!               quiet for a moment, and is started anew when it is raised again: an idle program does not have it. It
 //!               is told to end before the memory goes, at the end of the process or of this library.
+//! # C library   where its own blocks are from this heap, it may call free while it holds a lock that starting and
+//!               joining a thread need (glibc: the cache of stacks, when `pthread_join` frees a thread's data). So only
+//!               malloc starts the thread there, before there is anything to purge, and in a larger heap, since a
+//!               process of one thread is cheaper; it stays while the heap is large and any other thread has a cache
 //! # Sleeping    on the alarm, for a turn
 //! ```
 
@@ -33,22 +37,45 @@ const QUIET_MS: u64 = 50;
 /// takes to give pages back varies by more than all the looking.
 const REST_US_PER_CHUNK: u64 = 180;
 
+/// Bytes held from which on the thread stays where the C library's blocks are from this heap. Below, what an idle
+/// program does not need is little.
+const STAY_BYTES: usize = 32 << 20;
+
+/// What the calling thread was doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// malloc, or realloc.
+    Allocating,
+    /// free, or giving up its cache.
+    Freeing,
+}
+
 /// After each slow path: sees to it that somebody purges.
 #[inline]
-pub(super) fn attend() {
-    if !WORKER.is_running() && HEAP.depot().alarm.call().0.is_some() {
-        attend_alarm();
+pub(super) fn attend(after: After) {
+    if !WORKER.is_running() && (HEAP.depot().alarm.call().0.is_some() || stays() && after == After::Allocating) {
+        attend_now(after);
     }
+}
+
+/// Does the thread stay though there is nothing to purge?
+fn stays() -> bool {
+    let depot = HEAP.depot();
+    depot.settings.serves_c_library() && depot.budget.held() > STAY_BYTES
 }
 
 #[cold]
 #[inline(never)]
-fn attend_alarm() {
+fn attend_now(after: After) {
     let depot = HEAP.depot();
-    if HEAP.is_closed() {
+    if HEAP.is_closed() || thread::is_purger() {
         return;
     }
-    if depot.settings.background_thread() && depot.budget.held() > CHUNK_BYTES {
+    let is_wanted = match depot.settings.serves_c_library() {
+        true => after == After::Allocating && stays(),
+        false => depot.budget.held() > CHUNK_BYTES,
+    };
+    if is_wanted && depot.settings.background_thread() {
         prepare_forks();
         WORKER.start(work);
         if WORKER.is_running() {
@@ -58,8 +85,19 @@ fn attend_alarm() {
     HEAP.purge().tick();
 }
 
+/// After a thread has given up its cache: if it was the last one, a thread that stays must leave, since the process
+/// ends with its last thread.
+pub(super) fn note_end_of_thread() {
+    let depot = HEAP.depot();
+    if depot.settings.serves_c_library() && !HEAP.has_other_threads(false) {
+        // Not only a wake-up, which could come too early.
+        depot.raise(Call::Raised);
+    }
+}
+
 /// The thread.
 extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
+    thread::begin_purger();
     name_thread();
     let (depot, purge) = (HEAP.depot(), HEAP.purge());
     let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
@@ -78,9 +116,8 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
             }
             Some(Call::Ended) => return core::ptr::null_mut(),
             None => {
-                sleep(None, QUIET_MS);
                 turn_took = 0;
-                if depot.alarm.call().0.is_none() && WORKER.leave(|| !depot.alarm.is_quiet_at_last()) {
+                if doze() && WORKER.leave(|| !depot.alarm.is_quiet_at_last()) {
                     return core::ptr::null_mut();
                 }
                 continue;
@@ -94,6 +131,18 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
         rest = purge.turn(due, has_ended) * REST_US_PER_CHUNK / 1000;
         turn_took = depot.os.now_ms() - began;
     }
+}
+
+/// Sleeps while there is nothing to do. `true`: there is nothing still, and the thread may leave.
+fn doze() -> bool {
+    let alarm = &HEAP.depot().alarm;
+    let (said, word) = alarm.call();
+    if said.is_none() && stays() && HEAP.has_other_threads(false) {
+        wait(alarm.word(), word, None);
+        return false;
+    }
+    sleep(None, QUIET_MS);
+    alarm.call().0.is_none()
 }
 
 /// Sleeps for `milliseconds`, or until the alarm says something else than `call`.
