@@ -42,9 +42,10 @@ impl Magalloc {
     /// If the path is longer than 511 bytes, or has a zero in it; in a constant, that is an error of the compiler's.
     #[must_use]
     pub const fn stats_file(mut self, path: &str) -> Self {
-        match Path::new(path.as_bytes()) {
-            Some(path) => self.options.stats_file = path,
-            None => assert!(false, "no path for stats_file"),
+        let path = Path::new(path.as_bytes());
+        assert!(path.is_some(), "no path for stats_file");
+        if let Some(path) = path {
+            self.options.stats_file = path;
         }
         self
     }
