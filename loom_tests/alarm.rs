@@ -148,6 +148,7 @@ impl Heap {
         for _ in 0..2 {
             match self.alarm.call().0 {
                 Some(Call::Ended) => return,
+                Some(Call::Alone) => unreachable!("nobody says so here"),
                 Some(Call::Raised | Call::Urgent) => self.turn(),
                 None if self.wait() => return,
                 None => {}

@@ -11,7 +11,7 @@ use core::ffi::{CStr, c_char};
 static AT_BEGINNING: extern "C" fn() = begin;
 
 extern "C" fn begin() {
-    ALLOCATOR.configure();
+    ALLOCATOR.begin();
     if !allocator::stays_in_environment() {
         leave_environment();
     }

@@ -6,7 +6,7 @@
 //! # Blocks      8-byte alignment up to 8 bytes, 16 beyond. `free` finds the class by address: one byte read
 //! # Errors      errno is ENOMEM or EINVAL where a function fails, and otherwise as before
 //! # The end     nothing that lives is unmapped: the C library's own blocks are here, and are used to the very last
-//! # Not here    the allocator; C++'s operators (see the crate `operators`)
+//! # Not here    the allocator; what is made of malloc, realloc and free (see the crate `derived`)
 //! ```
 
 #![cfg_attr(all(panic = "abort", any(target_arch = "x86_64", target_arch = "aarch64")), no_std)]
@@ -18,7 +18,7 @@ mod standard;
 
 use allocator::{AtExit, Magalloc};
 // For its symbols.
-extern crate magalloc_operators;
+extern crate magalloc_derived;
 
 /// The process's allocator.
 static ALLOCATOR: Magalloc = Magalloc::new().at_exit(AtExit::None).serves_c_library();

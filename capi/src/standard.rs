@@ -45,10 +45,28 @@ pub extern "C" fn malloc(size: usize) -> *mut c_void {
     if block.is_null() { malloc_slow(size) } else { block.cast() }
 }
 
-/// Not part of `malloc`, which needs no stack frame then.
-#[inline(never)]
-fn malloc_slow(size: usize) -> *mut c_void {
-    or_no_memory(ALLOCATOR.allocate(size))
+/// Not part of `malloc`, which needs no stack frame then, and ends with a jump to here: the address to return to is that
+/// of its caller.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[unsafe(naked)]
+extern "C" fn malloc_slow(size: usize) -> *mut c_void {
+    #[cfg(target_arch = "x86_64")]
+    core::arch::naked_asm!("mov rsi, qword ptr [rsp]", "jmp {malloc_from}", malloc_from = sym malloc_from);
+    #[cfg(target_arch = "aarch64")]
+    core::arch::naked_asm!("mov x1, x30", "b {malloc_from}", malloc_from = sym malloc_from);
+}
+
+/// The same, where the caller's address cannot be had.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+extern "C" fn malloc_slow(size: usize) -> *mut c_void {
+    malloc_from(size, 0)
+}
+
+/// malloc for the code at `caller`.
+extern "C" fn malloc_from(size: usize, caller: usize) -> *mut c_void {
+    let block = or_no_memory(ALLOCATOR.allocate(size));
+    ALLOCATOR.attend(caller);
+    block
 }
 
 /// C: frees a block of any function here. Null is none. errno stays.
@@ -84,34 +102,6 @@ pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void
     }
     // SAFETY: the caller's promise.
     unsafe { resized(block, size) }
-}
-
-/// POSIX: `realloc` to `count` times `size` bytes.
-///
-/// # Safety
-/// As `realloc`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: usize) -> *mut c_void {
-    match count.checked_mul(size) {
-        // SAFETY: the caller's promise.
-        Some(bytes) => unsafe { realloc(block, bytes) },
-        None => no_memory(),
-    }
-}
-
-/// BSD: `realloc`, and the block is freed where that fails.
-///
-/// # Safety
-/// As `realloc`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn reallocf(block: *mut c_void, size: usize) -> *mut c_void {
-    // SAFETY: the caller's promise.
-    let new = unsafe { realloc(block, size) };
-    if new.is_null() && size != 0 {
-        // SAFETY: the block is as before.
-        unsafe { free(block) };
-    }
-    new
 }
 
 /// C: a block at a multiple of `align` bytes, a power of two; else null and EINVAL.
@@ -179,36 +169,6 @@ pub extern "C" fn pvalloc(size: usize) -> *mut c_void {
 pub unsafe extern "C" fn malloc_usable_size(block: *mut c_void) -> usize {
     // SAFETY: the caller's promise.
     unsafe { ALLOCATOR.usable_size(block.cast()) }
-}
-
-/// C: `free` of a block of that size. (A block may have a larger class than its size, so the address tells.)
-///
-/// # Safety
-/// As `free`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { free(block) };
-}
-
-/// C: `free` of a block of that size and alignment.
-///
-/// # Safety
-/// As `free`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { free(block) };
-}
-
-/// Old: `free`.
-///
-/// # Safety
-/// As `free`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn cfree(block: *mut c_void) {
-    // SAFETY: the caller's promise.
-    unsafe { free(block) };
 }
 
 /// The same functions by the names that glibc exports them under as well: who calls one frees by the other.

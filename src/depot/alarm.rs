@@ -21,18 +21,20 @@ pub struct Alarm(AtomicU32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Call {
+    /// No thread has a cache any more: for the purging thread, which must not be what keeps the process alive.
+    Alone = 1,
     /// There is something that will be due after the purge delay.
-    Raised = 1,
+    Raised = 2,
     /// There is something to be given back at once: a limit presses.
-    Urgent = 2,
+    Urgent = 4,
     /// The heap is about to go; nothing else is said any more.
-    Ended = 4,
+    Ended = 8,
 }
 
 impl Call {
     /// The strongest call in a word.
     fn strongest(word: u32) -> Option<Self> {
-        [Self::Ended, Self::Urgent, Self::Raised].into_iter().find(|&call| word & call as u32 != 0)
+        [Self::Ended, Self::Urgent, Self::Raised, Self::Alone].into_iter().find(|&call| word & call as u32 != 0)
     }
 }
 
@@ -62,11 +64,18 @@ impl Alarm {
         self.0.fetch_or(call as u32, order) < call as u32
     }
 
-    /// Takes what the alarm said and quiets it, unless it has ended.
+    /// Takes what the alarm said and quiets it, but for an end, and what is the purging thread's to know.
     pub fn take(&self) -> Option<Call> {
-        let kept = if bug("end forgotten") { 0 } else { Call::Ended as u32 };
+        let kept = if bug("end forgotten") { 0 } else { Call::Ended as u32 | Call::Alone as u32 };
         // ordering: AcqRel [ALARM] pairs with `raise`: all that was noted before is seen by the look that follows.
         Call::strongest(self.0.fetch_and(kept, Ordering::AcqRel))
+    }
+
+    /// Was it said that no thread has a cache? Not any more then.
+    pub fn take_alone(&self) -> bool {
+        let alone = Call::Alone as u32;
+        // ordering: Relaxed, a hint; AcqRel [ALARM] before the look whether it is so.
+        self.0.load(Ordering::Relaxed) & alone != 0 && self.0.fetch_and(!alone, Ordering::AcqRel) & alone != 0
     }
 
     /// Does the alarm say nothing? For the purging thread, before it leaves.

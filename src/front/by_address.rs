@@ -6,7 +6,7 @@
 //!               foreign, and `Options::foreign` says what becomes of it
 //! ```
 
-use super::{HEAP, Magalloc, disabled, start, thread};
+use super::{HEAP, Magalloc, disabled, start, thread, worker};
 use crate::heap::Found;
 use crate::options::Foreign;
 use crate::size_class::{class_of, common_class_of, shape};
@@ -82,7 +82,7 @@ impl Magalloc {
             return;
         }
         match HEAP.find(block) {
-            Found::Small(class) => thread::free_slow(&self.options, class, block),
+            Found::Small(class) => self.dealloc_class(block, class),
             Found::Large { .. } => self.dealloc_large(block),
             Found::Nothing | Found::Foreign => {
                 let _ = self.bytes_of(block, b"free");
@@ -145,10 +145,20 @@ impl Magalloc {
         new
     }
 
-    /// Takes over the options, this value's and the environment's, if no call has yet.
+    /// Takes over the options, this value's and the environment's, if no call has yet, and prepares what must not be
+    /// done amid a call of the C library's. For a library's constructor.
     #[doc(hidden)]
-    pub fn configure(&self) {
+    pub fn begin(&self) {
         start::configure(&self.options);
+        worker::prepare();
+    }
+
+    /// Sees to it that somebody purges, after a call that was not as fast as can be, made by the code at `caller`. For
+    /// a library that is the C library's malloc.
+    #[doc(hidden)]
+    #[inline]
+    pub fn attend(&self, caller: usize) {
+        worker::attend_program(caller);
     }
 
     /// Is `address` in memory of this heap?

@@ -4,8 +4,7 @@
 //! # Role        what `GlobalAlloc` (which is told the layout of a block) and `by_address` (which finds it) are made of
 //! ```
 
-use super::worker::{self, After};
-use super::{HEAP, Magalloc, disabled, start, thread};
+use super::{HEAP, Magalloc, disabled, start, thread, worker};
 use crate::config::ALIGN_MAX;
 use crate::size_class::class_of;
 use crate::units::ClassIndex;
@@ -48,7 +47,7 @@ impl Magalloc {
             thread::flush();
             block = HEAP.allocate_large(size, align, zeroed);
         }
-        worker::attend(After::Allocating);
+        worker::attend();
         block
     }
 
@@ -60,7 +59,7 @@ impl Magalloc {
             return system.free(block);
         }
         HEAP.free_large(block);
-        worker::attend(After::Freeing);
+        worker::attend();
     }
 
     /// Another size for a large block that stays large; null where it would have to be copied.
@@ -69,7 +68,7 @@ impl Magalloc {
             return core::ptr::null_mut();
         }
         let resized = HEAP.resize_large(block, new_size, align);
-        worker::attend(After::Allocating);
+        worker::attend();
         resized
     }
 }

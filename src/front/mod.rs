@@ -49,7 +49,7 @@ pub fn flush_thread() {
 pub fn purge_all() {
     thread::flush();
     HEAP.release_free();
-    worker::attend(worker::After::Freeing);
+    worker::attend();
 }
 
 /// May the preloaded library stay in the environment, for children to inherit?

@@ -15,8 +15,11 @@ use core::cell::Cell;
 /// How far a thread is.
 #[derive(Clone, Copy)]
 pub(super) enum State {
-    /// No call so far, or none that could have a cache.
-    Fresh,
+    /// No malloc so far, and few frees; or none that could have a cache.
+    Fresh {
+        /// Frees so far.
+        frees: usize,
+    },
     /// Being registered: calls from inside are served without a cache.
     Registering,
     /// Has a cache.
@@ -32,21 +35,24 @@ pub(super) enum State {
 pub(super) struct Place {
     /// What the fast path looks at.
     pub tops: Cell<*const Tops>,
-    /// The state: its number, or `REGISTERED` + the number of the cache. 0 is `Fresh`.
+    /// The state: up to `FRESH_MAX` the frees of a fresh thread, then its number, or `REGISTERED` + the number of the
+    /// cache.
     state: Cell<usize>,
 }
 
-const FRESH: usize = 0;
-const REGISTERING: usize = 1;
-const ENDED: usize = 2;
-const PURGER: usize = 3;
-const REGISTERED: usize = 4;
+/// Frees that a thread without a cache makes before it gets one: at its very end, when it could not give the cache up any
+/// more, the C library may free some blocks for it.
+pub(super) const FRESH_MAX: usize = 63;
+const REGISTERING: usize = 64;
+const ENDED: usize = 65;
+const PURGER: usize = 66;
+const REGISTERED: usize = 67;
 
 impl Place {
     /// How far the thread is.
     pub fn state(&self) -> State {
         match self.state.get() {
-            FRESH => State::Fresh,
+            frees @ ..=FRESH_MAX => State::Fresh { frees },
             REGISTERING => State::Registering,
             ENDED => State::Ended,
             PURGER => State::Purger,
@@ -57,7 +63,7 @@ impl Place {
     /// Says so.
     pub fn set_state(&self, state: State) {
         self.state.set(match state {
-            State::Fresh => FRESH,
+            State::Fresh { frees } => frees.min(FRESH_MAX),
             State::Registering => REGISTERING,
             State::Ended => ENDED,
             State::Purger => PURGER,
@@ -70,10 +76,10 @@ pub(super) use storage::{tops, with};
 
 #[cfg(not(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 mod storage {
-    use super::{Cell, FRESH, NO_CACHE, Place, Tops};
+    use super::{Cell, NO_CACHE, Place, Tops};
 
     std::thread_local! {
-        static PLACE: Place = const { Place { tops: Cell::new(&raw const NO_CACHE), state: Cell::new(FRESH) } };
+        static PLACE: Place = const { Place { tops: Cell::new(&raw const NO_CACHE), state: Cell::new(0) } };
     }
 
     /// The calling thread's place.
@@ -101,7 +107,7 @@ mod storage {
         };
     }
 
-    // The initial value of every thread's place: `Place { tops: &NO_CACHE, state: FRESH }`.
+    // The initial value of every thread's place: no cache, fresh.
     global_asm!(
         ".pushsection .tdata,\"awT\",%progbits",
         ".balign 16",

@@ -20,7 +20,11 @@ extern "C" fn at_end() {
 
 impl ProcessEnd for Process {
     fn end_of_process() {
-        if HEAP.is_closed() || HEAP.depot().os.mapped() == 0 {
+        if HEAP.is_closed() {
+            return;
+        }
+        record::write();
+        if HEAP.depot().os.mapped() == 0 {
             return;
         }
         let settings = &HEAP.depot().settings;
@@ -28,7 +32,6 @@ impl ProcessEnd for Process {
             thread::disarm();
             worker::end();
         }
-        record::write();
         let report = settings.report_exit();
         match settings.at_exit() {
             AtExit::None => {}

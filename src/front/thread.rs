@@ -7,9 +7,8 @@
 //! # Not here    where it is kept (see `place`)
 //! ```
 
-use super::place::{self, Place, State};
-use super::worker::{self, After};
-use super::{HEAP, disabled, start};
+use super::place::{self, FRESH_MAX, Place, State};
+use super::{HEAP, disabled, start, worker};
 use crate::options::Options;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
 use crate::thread_cache::{Cached, NO_CACHE, Tops};
@@ -34,7 +33,7 @@ pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) 
         return system.allocate_class(class, align);
     }
     let block = HEAP.allocate_small(cached.as_ref(), class);
-    worker::attend(After::Allocating);
+    worker::attend();
     block
 }
 
@@ -42,14 +41,14 @@ pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) 
 #[cold]
 #[inline(never)]
 pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
-    let cached = cached(options);
+    let cached = cached_after_frees(options);
     if let Some(system) = disabled::system()
         && !HEAP.owns(block)
     {
         return system.free(block);
     }
     HEAP.free_small(cached.as_ref(), class, block);
-    worker::attend(After::Freeing);
+    worker::attend();
 }
 
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
@@ -57,8 +56,20 @@ fn cached(options: &Options) -> Option<Cached<'static, SystemPages>> {
     place::with(|thread| match thread.state() {
         State::Registered(me) => Some(HEAP.cached(me)),
         State::Registering | State::Ended | State::Purger => None,
-        State::Fresh => register(thread, options),
+        State::Fresh { .. } => register(thread, options),
     })
+}
+
+/// The same for a free, which alone does not make a thread one that has a cache.
+fn cached_after_frees(options: &Options) -> Option<Cached<'static, SystemPages>> {
+    let waits = place::with(|thread| match thread.state() {
+        State::Fresh { frees } if frees < FRESH_MAX => {
+            thread.set_state(State::Fresh { frees: frees + 1 });
+            true
+        }
+        _ => false,
+    });
+    if waits { None } else { cached(options) }
 }
 
 #[cold]
@@ -76,7 +87,7 @@ fn register(thread: &Place, options: &Options) -> Option<Cached<'static, SystemP
             thread.tops.set(cached.cache.tops());
             thread.set_state(State::Registered(cached.me));
         }
-        None => thread.set_state(State::Fresh),
+        None => thread.set_state(State::Fresh { frees: 0 }),
     }
     cached
 }
@@ -91,7 +102,7 @@ impl EndOfThread for Place {
             if let State::Registered(me) = thread.state() {
                 forget(thread);
                 HEAP.unregister(&HEAP.cached(me));
-                worker::attend(After::Freeing);
+                worker::attend();
                 worker::note_end_of_thread();
             }
         });
@@ -119,7 +130,7 @@ pub(super) fn flush() {
     place::with(|thread| {
         if let State::Registered(me) = thread.state() {
             HEAP.flush(&HEAP.cached(me));
-            worker::attend(After::Freeing);
+            worker::attend();
         }
     });
 }
@@ -128,7 +139,7 @@ pub(super) fn flush() {
 pub(super) fn note_fork() {
     let me = place::with(|thread| match thread.state() {
         State::Registered(me) => Some(me),
-        State::Fresh | State::Registering | State::Ended | State::Purger => None,
+        State::Fresh { .. } | State::Registering | State::Ended | State::Purger => None,
     });
     HEAP.note_fork(me);
 }

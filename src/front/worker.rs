@@ -6,10 +6,12 @@
 //!               program never has it, and no program has it before its first free. It leaves when the alarm has been
 //!               quiet for a moment, and is started anew when it is raised again: an idle program does not have it. It
 //!               is told to end before the memory goes, at the end of the process or of this library.
-//! # C library   where its own blocks are from this heap, it may call free while it holds a lock that starting and
-//!               joining a thread need (glibc: the cache of stacks, when `pthread_join` frees a thread's data). So only
-//!               malloc starts the thread there, before there is anything to purge, and in a larger heap, since a
-//!               process of one thread is cheaper; it stays while the heap is large and any other thread has a cache
+//! # C library   where its own blocks are from this heap, it calls malloc and free in the middle of things that starting
+//!               and joining a thread need: glibc frees a thread's data with the lock of its cache of stacks held, and
+//!               its loader allocates amid changing the list of thread-local data. So only a malloc that the loader does
+//!               not make starts the thread there (`attend_program`), before there is anything to purge, and in a larger
+//!               heap, since a process of one thread is cheaper; it stays while the heap is large and any other thread
+//!               has a cache
 //! # Sleeping    on the alarm, for a turn
 //! ```
 
@@ -18,7 +20,7 @@ use crate::config::CHUNK_BYTES;
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{AroundFork, Worker, around_forks, name_thread, wait, wait_briefly, wake};
+use crate::sys::platform::{AroundFork, Loader, Worker, around_forks, name_thread, wait, wait_briefly, wake};
 use core::ffi::c_void;
 
 static WORKER: Worker = Worker::new();
@@ -41,20 +43,35 @@ const REST_US_PER_CHUNK: u64 = 180;
 /// program does not need is little.
 const STAY_BYTES: usize = 32 << 20;
 
-/// What the calling thread was doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum After {
-    /// malloc, or realloc.
-    Allocating,
-    /// free, or giving up its cache.
-    Freeing,
-}
+/// Where the dynamic loader is.
+static LOADER: Loader = Loader::new();
 
 /// After each slow path: sees to it that somebody purges.
 #[inline]
-pub(super) fn attend(after: After) {
-    if !WORKER.is_running() && (HEAP.depot().alarm.call().0.is_some() || stays() && after == After::Allocating) {
-        attend_now(after);
+pub(super) fn attend() {
+    if !WORKER.is_running() && HEAP.depot().alarm.call().0.is_some() {
+        attend_alarm();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn attend_alarm() {
+    let depot = HEAP.depot();
+    if HEAP.is_closed() || thread::is_purger() {
+        return;
+    }
+    if !depot.settings.serves_c_library() && depot.budget.held() > CHUNK_BYTES && start() {
+        return;
+    }
+    HEAP.purge().tick();
+}
+
+/// After a slow path of a malloc that the program, not the C library, made; its code at `caller` tells.
+#[inline]
+pub(super) fn attend_program(caller: usize) {
+    if stays() && !WORKER.is_running() && !thread::is_purger() && LOADER.is_outside(caller) {
+        start();
     }
 }
 
@@ -64,34 +81,29 @@ fn stays() -> bool {
     depot.settings.serves_c_library() && depot.budget.held() > STAY_BYTES
 }
 
+/// Starts the thread, if the user wants it. `false`: it is not there.
 #[cold]
-#[inline(never)]
-fn attend_now(after: After) {
-    let depot = HEAP.depot();
-    if HEAP.is_closed() || thread::is_purger() {
-        return;
-    }
-    let is_wanted = match depot.settings.serves_c_library() {
-        true => after == After::Allocating && stays(),
-        false => depot.budget.held() > CHUNK_BYTES,
-    };
-    if is_wanted && depot.settings.background_thread() {
+fn start() -> bool {
+    if HEAP.depot().settings.background_thread() {
         prepare_forks();
         WORKER.start(work);
-        if WORKER.is_running() {
-            return;
-        }
     }
-    HEAP.purge().tick();
+    WORKER.is_running()
 }
 
-/// After a thread has given up its cache: if it was the last one, a thread that stays must leave, since the process
+/// For the constructor of a library that is the C library's malloc: prepares what must not be done amid a malloc.
+pub(super) fn prepare() {
+    prepare_forks();
+    LOADER.find();
+}
+
+/// After a thread has given up its cache: if it was the last one, the thread leaves without delay, since the process
 /// ends with its last thread.
 pub(super) fn note_end_of_thread() {
-    let depot = HEAP.depot();
-    if depot.settings.serves_c_library() && !HEAP.has_other_threads(false) {
-        // Not only a wake-up, which could come too early.
-        depot.raise(Call::Raised);
+    if WORKER.is_running() && !HEAP.has_other_threads(false) {
+        let alarm = &HEAP.depot().alarm;
+        let _ = alarm.raise(Call::Alone);
+        wake(alarm.word());
     }
 }
 
@@ -103,18 +115,23 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
     let (mut turn_took, mut rest) = (0, 0);
     loop {
-        let due = match depot.alarm.call().0 {
+        if depot.alarm.take_alone() && !HEAP.has_other_threads(false) && WORKER.leave(|| false) {
+            return core::ptr::null_mut();
+        }
+        let (call, word) = depot.alarm.call();
+        let due = match call {
             Some(Call::Raised) => {
                 // From one turn's begin to the next one's begin, but half of it is a pause.
                 let turn = purge.turn_ms();
-                sleep(Some(Call::Raised), turn.saturating_sub(turn_took).max(turn / 2).max(rest));
+                sleep(word, turn.saturating_sub(turn_took).max(turn / 2).max(rest));
                 Due::Aged
             }
             Some(Call::Urgent) => {
-                sleep(Some(Call::Urgent), URGENT_PAUSE_MS.max(rest));
+                sleep(word, URGENT_PAUSE_MS.max(rest));
                 Due::All
             }
             Some(Call::Ended) => return core::ptr::null_mut(),
+            Some(Call::Alone) => continue,
             None => {
                 turn_took = 0;
                 if doze() && WORKER.leave(|| !depot.alarm.is_quiet_at_last()) {
@@ -123,8 +140,8 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
                 continue;
             }
         };
-        // Something stronger may have been said meanwhile.
-        if due == Due::Aged && depot.alarm.call().0 != Some(Call::Raised) || has_ended() {
+        // Something else may have been said meanwhile.
+        if depot.alarm.call().1 != word {
             continue;
         }
         let began = depot.os.now_ms();
@@ -141,17 +158,17 @@ fn doze() -> bool {
         wait(alarm.word(), word, None);
         return false;
     }
-    sleep(None, QUIET_MS);
+    sleep(word, QUIET_MS);
     alarm.call().0.is_none()
 }
 
-/// Sleeps for `milliseconds`, or until the alarm says something else than `call`.
-fn sleep(call: Option<Call>, milliseconds: u64) {
+/// Sleeps for `milliseconds`, or until the alarm's word is not `word` any more.
+fn sleep(word: u32, milliseconds: u64) {
     let depot = HEAP.depot();
     let end = depot.os.now_ms() + milliseconds;
     loop {
-        let (now, (said, word)) = (depot.os.now_ms(), depot.alarm.call());
-        if now >= end || said != call {
+        let now = depot.os.now_ms();
+        if now >= end || depot.alarm.call().1 != word {
             return;
         }
         wait(depot.alarm.word(), word, Some(end - now));

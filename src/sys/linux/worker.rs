@@ -32,7 +32,7 @@ const LEFT: u8 = 5;
 
 /// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 4 KiB, but the
 /// program's thread-local data lie here too, and if this is the process's last thread, its exit handlers run here.
-const STACK_BYTES: usize = 256 << 10;
+const STACK_BYTES: usize = 1 << 20;
 
 impl Worker {
     /// No thread yet.

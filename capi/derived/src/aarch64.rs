@@ -1,0 +1,145 @@
+//! The operators for aarch64: arguments come in x0, x1 and x2, results in x0; x19 and x20 are kept by calls.
+
+use crate::library::{new_handler, thrower};
+use crate::{aligned_alloc, catch_all, free, malloc, operator};
+use core::ffi::c_void;
+
+/// operator new: attempts, and the new-handler between them. `$keep` sets the arguments aside, `$attempt` puts them in
+/// place for `$function`.
+macro_rules! new {
+    ($name:ident($($argument:ident),*) = $keep:literal, $attempt:literal, $function:ident) => {
+        operator! {
+            /// operator new that throws.
+            $name($($argument: usize),*) -> *mut c_void;
+            ".cfi_startproc",
+            "stp x29, x30, [sp, #-32]!",
+            ".cfi_def_cfa_offset 32",
+            ".cfi_offset x29, -32",
+            ".cfi_offset x30, -24",
+            "stp x19, x20, [sp, #16]",
+            ".cfi_offset x19, -16",
+            ".cfi_offset x20, -8",
+            $keep,
+            "2:",
+            $attempt,
+            "bl {function}",
+            "cbnz x0, 5f",
+            "bl {new_handler}",
+            "cbz x0, 4f",
+            "blr x0",
+            "b 2b",
+            "4:",
+            "bl {thrower}",
+            "mov x16, x0",
+            ".cfi_remember_state",
+            "ldp x19, x20, [sp, #16]",
+            "ldp x29, x30, [sp], #32",
+            ".cfi_def_cfa_offset 0",
+            ".cfi_restore x19",
+            ".cfi_restore x20",
+            ".cfi_restore x29",
+            ".cfi_restore x30",
+            "br x16",
+            ".cfi_restore_state",
+            "5:",
+            "ldp x19, x20, [sp, #16]",
+            "ldp x29, x30, [sp], #32",
+            ".cfi_def_cfa_offset 0",
+            ".cfi_restore x19",
+            ".cfi_restore x20",
+            ".cfi_restore x29",
+            ".cfi_restore x30",
+            "ret",
+            ".cfi_endproc",
+            function = sym $function,
+            new_handler = sym new_handler,
+            thrower = sym thrower,
+        }
+    };
+}
+
+new! { _Znwm(size) = "mov x19, x0", "mov x0, x19", malloc }
+new! { _ZnwmSt11align_val_t(size, align) = "mov x19, x0\nmov x20, x1", "mov x0, x20\nmov x1, x19", aligned_alloc }
+
+/// A nothrow form: the throwing one in a `try`, whose `catch (...)` returns null.
+macro_rules! nothrow {
+    ($name:ident($($argument:ident),*) = $throwing:ident) => {
+        operator! {
+            /// operator new that returns null.
+            $name($($argument: usize,)* nothrow: *const c_void) -> *mut c_void;
+            concat!(".Lbegin_", stringify!($name), ":"),
+            ".cfi_startproc",
+            ".cfi_personality 0x9b, magalloc_cpp_personality",
+            concat!(".cfi_lsda 0x1b, .Ltable_", stringify!($name)),
+            "stp x29, x30, [sp, #-16]!",
+            ".cfi_def_cfa_offset 16",
+            ".cfi_offset x29, -16",
+            ".cfi_offset x30, -8",
+            concat!(".Lcall_", stringify!($name), ":"),
+            "bl {throwing}",
+            concat!(".Lcalled_", stringify!($name), ":"),
+            "ldp x29, x30, [sp], #16",
+            ".cfi_remember_state",
+            ".cfi_def_cfa_offset 0",
+            ".cfi_restore x29",
+            ".cfi_restore x30",
+            "ret",
+            ".cfi_restore_state",
+            concat!(".Lcatch_", stringify!($name), ":"),
+            "adrp x8, magalloc_cpp_begin_catch",
+            "ldr x8, [x8, :lo12:magalloc_cpp_begin_catch]",
+            "blr x8",
+            "adrp x8, magalloc_cpp_end_catch",
+            "ldr x8, [x8, :lo12:magalloc_cpp_end_catch]",
+            "blr x8",
+            "mov x0, #0",
+            "ldp x29, x30, [sp], #16",
+            ".cfi_def_cfa_offset 0",
+            ".cfi_restore x29",
+            ".cfi_restore x30",
+            "ret",
+            ".cfi_endproc",
+            catch_all!($name),
+            throwing = sym $throwing,
+        }
+    };
+}
+
+nothrow! { _ZnwmRKSt9nothrow_t(size) = _Znwm }
+nothrow! { _ZnamRKSt9nothrow_t(size) = _Znam }
+nothrow! { _ZnwmSt11align_val_tRKSt9nothrow_t(size, align) = _ZnwmSt11align_val_t }
+nothrow! { _ZnamSt11align_val_tRKSt9nothrow_t(size, align) = _ZnamSt11align_val_t }
+
+/// A form that is another one, with its arguments in place or put there by `$move`.
+macro_rules! forward {
+    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $($move:literal,)? $target:ident;)*) => {
+        $(
+            operator! {
+                /// Another form of operator new or delete.
+                $name($($argument: $type),*) $(-> $result)?;
+                $($move,)?
+                "b {target}",
+                target = sym $target,
+            }
+        )*
+    };
+}
+
+forward! {
+    _Znam(size: usize) -> *mut c_void = _Znwm;
+    _ZnamSt11align_val_t(size: usize, align: usize) -> *mut c_void = _ZnwmSt11align_val_t;
+    _ZdlPv(block: *mut c_void) = free;
+    _ZdlPvSt11align_val_t(block: *mut c_void, align: usize) = free;
+    _ZdaPv(block: *mut c_void) = _ZdlPv;
+    _ZdaPvSt11align_val_t(block: *mut c_void, align: usize) = _ZdlPvSt11align_val_t;
+    _ZdlPvm(block: *mut c_void, size: usize) = _ZdlPv;
+    _ZdaPvm(block: *mut c_void, size: usize) = _ZdaPv;
+    _ZdlPvRKSt9nothrow_t(block: *mut c_void, nothrow: *const c_void) = _ZdlPv;
+    _ZdaPvRKSt9nothrow_t(block: *mut c_void, nothrow: *const c_void) = _ZdaPv;
+    _ZdlPvmSt11align_val_t(block: *mut c_void, size: usize, align: usize) = "mov x1, x2", _ZdlPvSt11align_val_t;
+    _ZdaPvmSt11align_val_t(block: *mut c_void, size: usize, align: usize) = "mov x1, x2", _ZdaPvSt11align_val_t;
+    _ZdlPvSt11align_val_tRKSt9nothrow_t(block: *mut c_void, align: usize, nothrow: *const c_void)
+        = _ZdlPvSt11align_val_t;
+    _ZdaPvSt11align_val_tRKSt9nothrow_t(block: *mut c_void, align: usize, nothrow: *const c_void)
+        = _ZdaPvSt11align_val_t;
+}

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Real programs of Debian with magalloc preloaded, against the same without: output, exit codes and every reply of a
+# server must be the same; times and peak resident memory are measured. Installs what is missing first.
+#
+# usage: ci/real-programs.sh [--quick] [--runs N] [--only NAME[,NAME]] [--library PATH] [--table FILE.md]
+#                            [--env NAME=VALUE]... [--list]
+set -euo pipefail
+
+policy=/usr/sbin/policy-rc.d
+saved_policy=
+
+# A package of a server starts it when it is installed, unless this file says no.
+forbid_services() {
+    if [[ -e $policy || -L $policy ]]; then
+        saved_policy=$(mktemp -u "$policy.XXXXXX")
+        mv "$policy" "$saved_policy"
+    fi
+    trap allow_services EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+}
+
+allow_services() {
+    rm -f "$policy"
+    if [[ -n $saved_policy ]]; then mv "$saved_policy" "$policy"; fi
+    trap - EXIT
+}
+
+install_missing() {
+    local packages=() pair said
+    for pair in /usr/bin/python3:python3 /usr/bin/time:time /usr/bin/perl:perl /usr/bin/lua5.4:lua5.4 \
+        /usr/bin/sqlite3:sqlite3 /usr/bin/git:git /usr/bin/g++:g++ /usr/bin/gs:ghostscript /usr/bin/z3:z3 \
+        /usr/bin/redis-server:redis-server /usr/bin/redis-benchmark:redis-tools /usr/bin/memcached:memcached \
+        /usr/sbin/nginx:nginx /usr/bin/wrk:wrk /usr/bin/node:nodejs; do
+        [[ -x ${pair%%:*} ]] || packages+=("${pair##*:}")
+    done
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
+    compgen -G '/usr/lib/python3*/test/test_json' >/dev/null || packages+=(libpython3.11-testsuite)
+    if ((${#packages[@]} == 0)); then return; fi
+    if ((EUID != 0)); then
+        echo "missing: ${packages[*]}; install them, or run this as root" >&2
+        exit 1
+    fi
+    echo "-- installing ${packages[*]}"
+    forbid_services
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    if ! said=$(apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null 2>&1); then
+        echo "$said" >&2
+        exit 1
+    fi
+    allow_services
+}
+
+case " $* " in
+*" --list "* | *" --help "* | *" -h "*) ;;
+*) install_missing ;;
+esac
+exec /usr/bin/python3 -B "$(dirname "$0")/real-programs/run.py" "$@"
