@@ -30,9 +30,10 @@ const FAILED: u8 = 3;
 const STOPPED: u8 = 4;
 const LEFT: u8 = 5;
 
-/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 4 KiB, but the
-/// program's thread-local data lie here too, and if this is the process's last thread, its exit handlers run here.
-const STACK_BYTES: usize = 1 << 20;
+/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 4 KiB, but if
+/// this is the process's last thread, its exit handlers run here; and the program's thread-local data lie here too, so
+/// more is tried where that is not enough. Not the default size, which the C library keeps behind a lock of its own.
+const STACK_BYTES: [usize; 3] = [1 << 20, 16 << 20, 256 << 20];
 
 impl Worker {
     /// No thread yet.
@@ -150,15 +151,13 @@ fn spawn_with_stack(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void)
     // SAFETY: sysconf has no conditions.
     let least =
         usize::try_from(unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) }).unwrap_or(libc::PTHREAD_STACK_MIN);
-    // SAFETY: initialised above.
-    unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, least + STACK_BYTES) };
-    // SAFETY: all arguments are valid; the body needs none of its own.
-    let mut made = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, body, core::ptr::null_mut()) };
-    if made == libc::EINVAL {
-        // The program's thread-local data may not fit in so small a stack.
-        // SAFETY: as above.
-        made = unsafe { libc::pthread_create(&raw mut thread, core::ptr::null(), body, core::ptr::null_mut()) };
-    }
+    let mut make = |stack_bytes| {
+        // SAFETY: initialised above.
+        unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, least + stack_bytes) };
+        // SAFETY: all arguments are valid; the body needs none of its own.
+        unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, body, core::ptr::null_mut()) }
+    };
+    let made = STACK_BYTES.into_iter().map(&mut make).find(|&made| made != libc::EINVAL).unwrap_or(libc::EINVAL);
     // SAFETY: initialised above, not used any more.
     unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
     (made == 0).then_some(thread)
