@@ -34,7 +34,11 @@ impl ProcessEnd for Process {
         }
         let report = settings.report_exit();
         match settings.at_exit() {
-            AtExit::None => {}
+            AtExit::None => {
+                if report {
+                    report_bytes(0, HEAP.depot().os.mapped());
+                }
+            }
             AtExit::All
                 if !settings.serves_c_library()
                     && !other_threads(|| HEAP.has_other_threads(thread::is_registered())) =>

@@ -159,6 +159,11 @@ pub(super) fn is_registered() -> bool {
     place::with(|thread| matches!(thread.state(), State::Registered(_)))
 }
 
+/// Prepares for the ends of threads.
+pub(super) fn prepare() {
+    THREAD_END.prepare::<Place>();
+}
+
 /// Threads that end from now on keep their caches: nobody is called.
 pub(super) fn disarm() {
     THREAD_END.disarm();

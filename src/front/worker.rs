@@ -93,6 +93,7 @@ fn start() -> bool {
 
 /// For the constructor of a library that is the C library's malloc: prepares what must not be done amid a malloc.
 pub(super) fn prepare() {
+    thread::prepare();
     prepare_forks();
     LOADER.find();
 }
@@ -188,6 +189,7 @@ pub(super) fn end() {
 pub(super) fn prepare_forks() {
     // ordering: Relaxed; a second registration would do no harm.
     if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
+        WORKER.note_home();
         // Where it is not possible, the child cannot use what other threads had, and has no thread to purge.
         let _ = around_forks(AroundFork { before: before_fork, parent: after_fork_in_parent, child: after_fork });
     }

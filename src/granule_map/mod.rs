@@ -119,15 +119,17 @@ impl Regions {
 
     /// Takes notice that `region` uses more bytes than before: before any block of them is handed out.
     pub fn note_used(&self, region: &Region) {
-        if region.number() != 0 {
+        let (first, bytes) = (&self.first, region.bytes_used());
+        // ordering: Relaxed; the same thread writes it, or another one with the same values. Without a look, each new span
+        // would take the line from all threads that free.
+        if region.number() != 0 || first.bytes.load(Ordering::Relaxed) >= bytes {
             return;
         }
-        let first = &self.first;
         // ordering: Relaxed; always the same two values.
         first.heap.store(region.heap_start().addr().get(), Ordering::Relaxed);
         first.uses.store(region.uses_start().cast().as_ptr(), Ordering::Relaxed);
         // ordering: Release [FIRST-REGION] with the two; pairs with Acquire in `use_in_first`.
-        first.bytes.fetch_max(region.bytes_used(), Ordering::Release);
+        first.bytes.fetch_max(bytes, Ordering::Release);
     }
 
     #[cold]

@@ -4,6 +4,7 @@
 //! those of the groups above hold; inside a container the path may be one of the host's, then the mount's root is what
 //! the container sees of its own group.
 
+use super::cancel::NotCancelled;
 use core::ffi::CStr;
 
 /// Longest path, and longest part of a file that is looked at, in bytes.
@@ -19,6 +20,7 @@ impl Text {
     /// The beginning of a file; empty where it cannot be read.
     fn read(path: &CStr) -> Self {
         let mut text = Self { bytes: [0; TEXT_MAX], len: 0 };
+        let _whole = NotCancelled::new();
         // SAFETY: the path ends with a zero.
         let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
         if file < 0 {

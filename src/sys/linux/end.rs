@@ -19,6 +19,8 @@
 //! In a shared library with a copy of the allocator of its own, `.fini_array` may run at `dlclose`, after which a
 //! registered handler would be gone: there, too, the work is done at once.
 
+use super::cancel::NotCancelled;
+
 /// What runs at the end of the process.
 pub trait ProcessEnd {
     /// Called once, on the thread that ends the process.
@@ -86,6 +88,7 @@ const PAUSE_MICROSECONDS: u32 = 100;
 ///
 /// `registered` tells whether threads with a cache are left: those have not ended, so there is nothing to wait for.
 pub fn other_threads(registered: impl Fn() -> bool) -> bool {
+    let _whole = NotCancelled::new();
     for _ in 0..LOOKS {
         // SAFETY: all zeros is a valid `stat`.
         let mut stat: libc::stat = unsafe { core::mem::zeroed() };

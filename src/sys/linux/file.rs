@@ -1,10 +1,12 @@
 //! A file to append to, and who this process is.
 
+use super::cancel::NotCancelled;
 use core::ffi::CStr;
 
 /// Appends `bytes` to the file at `path`, made if need be, with one write. Where that is not possible, nobody is told:
 /// the process is ending.
 pub fn append(path: &CStr, bytes: &[u8]) {
+    let _whole = NotCancelled::new();
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
     // SAFETY: the path ends with a zero.
     let file = unsafe { libc::open(path.as_ptr(), flags, 0o666 as libc::c_uint) };

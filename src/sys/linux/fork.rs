@@ -1,5 +1,6 @@
 //! Forks: the C library calls functions before and after, as `pthread_atfork` says.
 
+use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
 
 /// What to call around a fork.
@@ -30,7 +31,10 @@ const PAUSE_MICROSECONDS: u32 = 50;
 
 /// Waits until `is_over`, for 10 ms at most.
 pub fn wait_briefly(is_over: impl Fn() -> bool) {
-    let _errno = KeepErrno::new();
+    if is_over() {
+        return;
+    }
+    let (_errno, _whole) = (KeepErrno::new(), NotCancelled::new());
     for _ in 0..LOOKS {
         if is_over() {
             return;

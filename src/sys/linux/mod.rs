@@ -1,5 +1,6 @@
 //! Linux: glibc and musl.
 
+mod cancel;
 mod cgroup;
 mod end;
 mod environ;

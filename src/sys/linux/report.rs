@@ -1,7 +1,10 @@
 //! Lines on standard error, without formatting or allocating.
 
+use super::cancel::NotCancelled;
+
 /// Writes `parts` to standard error, followed by a line end.
 pub fn line(parts: &[&[u8]]) {
+    let _whole = NotCancelled::new();
     for part in parts.iter().chain(&[&b"\n"[..]]) {
         let mut rest: &[u8] = part;
         while !rest.is_empty() {

@@ -4,6 +4,7 @@
 //! looks at goes away. It leaves when it has nothing to do: POSIX ends a process with its last thread, and that must
 //! not be this one.
 
+use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
 
@@ -21,6 +22,8 @@ pub struct Worker {
     thread: AtomicPtr<libc::c_void>,
     /// The process that it is in: a child may have been made by a bare `clone`, of which nobody tells.
     process: AtomicU32,
+    /// The process that this memory is of; 0 while it is not known.
+    home: AtomicU32,
 }
 
 const NONE: u8 = 0;
@@ -39,7 +42,12 @@ impl Worker {
     /// No thread yet.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self { state: AtomicU8::new(NONE), thread: AtomicPtr::new(core::ptr::null_mut()), process: AtomicU32::new(0) }
+        Self {
+            state: AtomicU8::new(NONE),
+            thread: AtomicPtr::new(core::ptr::null_mut()),
+            process: AtomicU32::new(0),
+            home: AtomicU32::new(0),
+        }
     }
 
     /// Is the thread there, or on its way?
@@ -49,8 +57,20 @@ impl Worker {
         matches!(self.state.load(Ordering::SeqCst), STARTING | RUNNING)
     }
 
-    /// Starts the thread, which runs `body`, unless it is there or could not be started before.
+    /// Notes which process this is.
+    pub fn note_home(&self) {
+        // ordering: Relaxed; a number.
+        self.home.store(process(), Ordering::Relaxed);
+    }
+
+    /// Starts the thread, which runs `body`, unless it is there or could not be started before; or if this is another
+    /// process in the same memory, as after `vfork`.
     pub fn start(&self, body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
+        // ordering: Relaxed; a number that was noted before there was a second thread.
+        let home = self.home.load(Ordering::Relaxed);
+        if home != 0 && home != process() {
+            return;
+        }
         // ordering: Relaxed; a guess.
         let before = self.state.load(Ordering::Relaxed);
         // ordering: Acquire [WORKER] of the last thread's name; pairs with Release below. The thread itself starts by a
@@ -108,6 +128,7 @@ impl Worker {
         // The last thread of a process runs its exit handlers.
         // SAFETY: pthread_self and pthread_equal have no conditions but valid names.
         if is_here && unsafe { libc::pthread_equal(thread, libc::pthread_self()) } == 0 {
+            let _whole = NotCancelled::new();
             // SAFETY: made by `start`, and the caller's change of the state lets nobody else join it.
             unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
         }
@@ -115,6 +136,7 @@ impl Worker {
 
     /// In the child of a fork, where the thread is not: it can be started again.
     pub fn forget(&self) {
+        self.note_home();
         // ordering: Relaxed; the caller is alone.
         self.state.store(NONE, Ordering::Relaxed);
     }
@@ -148,6 +170,9 @@ fn spawn_with_stack(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void)
     if unsafe { libc::pthread_attr_init(&raw mut attributes) } != 0 {
         return None;
     }
+    // Not the priority of whoever came by.
+    // SAFETY: initialised above.
+    unsafe { libc::pthread_attr_setinheritsched(&raw mut attributes, libc::PTHREAD_EXPLICIT_SCHED) };
     // SAFETY: sysconf has no conditions.
     let least =
         usize::try_from(unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) }).unwrap_or(libc::PTHREAD_STACK_MIN);
