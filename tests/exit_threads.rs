@@ -41,7 +41,7 @@ fn main() {
             ("handlers_and_destructors_are_served", handlers_and_destructors_are_served),
             ("exit_after_the_main_thread_keeps_all", || repeat(3, || child("last_thread").expect_kept(5, ""))),
             ("at_exit_unused_gives_free_memory_back", || gives_back("unused")),
-            ("at_exit_none_gives_nothing_back", || late("none").expect(0, if_late("kept\n"), "")),
+            ("at_exit_none_gives_nothing_back", || late("none").expect_kept(0, if_late("kept\n"))),
             ("at_exit_all_among_threads_gives_free_memory_back", || gives_back("parked")),
             ("signals_go_to_the_programs_threads_only", || child("signals").expect_unmapped(0, "")),
             ("process_ends_with_its_last_thread", || child("without_exit").expect(0, "", "")),
