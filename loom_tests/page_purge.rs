@@ -22,9 +22,9 @@ use magalloc::size_class::{self, class_of, shape};
 use magalloc::slab::bitmap::{FreeWord, Released};
 use magalloc::slab::marks::PageMarks;
 use magalloc::slab::page_purge::{Geometry, Left, Parts, purge};
-use magalloc::slab::{GranuleUse, Slab};
+use magalloc::slab::{GranuleUse, Slab, UseCell};
 use magalloc::sync::planted::bug;
-use magalloc::sync::{AtomicU8, Ordering, fence};
+use magalloc::sync::{Ordering, fence};
 use magalloc::units::{ClassIndex, GranuleIndex, SlabId};
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ struct Site {
     /// Marks of the granules behind the first one.
     marks_behind: [PageMarks; GRANULES - 1],
     /// What the granule map says.
-    granule_use: AtomicU8,
+    granule_use: UseCell,
     words: [FreeWord; WORDS],
     memory: [Payload; PIECES],
     /// What only the slab's holder touches.
@@ -89,7 +89,7 @@ impl Site {
             page_shift: page_bytes.ilog2(),
             descriptor: Slab::new(),
             marks_behind: core::array::from_fn(|_| PageMarks::new()),
-            granule_use: AtomicU8::new(0),
+            granule_use: UseCell::default(),
             words: core::array::from_fn(|_| FreeWord::new(0)),
             memory: core::array::from_fn(|_| Payload::new()),
             held: Payload::new(),
@@ -116,12 +116,11 @@ impl Site {
     }
 
     fn set_use(&self, granule_use: GranuleUse) {
-        // Relaxed, as in the granule map.
-        self.granule_use.store(granule_use.byte(), Ordering::Relaxed);
+        self.granule_use.set(granule_use);
     }
 
     fn class(&self) -> Option<ClassIndex> {
-        match GranuleUse::from_byte(self.granule_use.load(Ordering::Relaxed)) {
+        match self.granule_use.get() {
             GranuleUse::Slab(class) => Some(class),
             GranuleUse::Other | GranuleUse::Large => None,
         }

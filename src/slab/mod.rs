@@ -276,6 +276,12 @@ impl UseByte {
 #[derive(Debug)]
 pub struct UseCell(AtomicU8);
 
+impl Default for UseCell {
+    fn default() -> Self {
+        Self(AtomicU8::new(0))
+    }
+}
+
 impl UseCell {
     /// The byte of the use.
     #[inline(always)]

@@ -9,6 +9,7 @@ mod fork;
 mod loader;
 mod pages;
 mod report;
+#[cfg(not(loom))]
 mod system_malloc;
 mod thread;
 mod worker;
@@ -20,6 +21,7 @@ pub use fork::{AroundFork, around_forks, wait_briefly};
 pub use loader::Loader;
 pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
+#[cfg(not(loom))]
 pub use system_malloc::SystemMalloc;
 pub use thread::{EndOfThread, ThreadEnd};
 pub use worker::{Worker, name_thread, wait, wake};
