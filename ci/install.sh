@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=()
-for tool in cc:gcc c++:g++ objdump:binutils strace:strace valgrind:valgrind; do
+for tool in cc:gcc c++:g++ objdump:binutils pkg-config:pkg-config strace:strace valgrind:valgrind; do
     command -v "${tool%%:*}" >/dev/null || packages+=("${tool##*:}")
 done
 if ((${#packages[@]} == 0)); then

@@ -8,21 +8,23 @@
 //! ```
 
 use super::HEAP;
+use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
 use crate::sys::platform::{append, decimal, parent_id, process_id, program_path};
 use core::ffi::CStr;
 
 /// Longest record, in bytes: 73 classes of some 40, 25 figures of some 30, and the program's path.
 const RECORD_BYTES_MAX: usize = 8192;
+const _: () = assert!(RECORD_BYTES_MAX <= GRANULE_BYTES);
 /// Bytes of the program's path that are kept.
 const PROGRAM_BYTES_MAX: usize = 1024;
 
-struct Record {
-    text: [u8; RECORD_BYTES_MAX],
+struct Record<'r> {
+    text: &'r mut [u8],
     len: usize,
 }
 
-impl Record {
+impl Record<'_> {
     fn put(&mut self, parts: &[&[u8]]) {
         for part in parts.iter().chain(&[&b"\n"[..]]) {
             let room = &mut self.text[self.len..];
@@ -39,14 +41,27 @@ impl Record {
 
 /// Appends the record, if there is a file for it.
 pub(super) fn write() {
-    let path = HEAP.depot().settings.stats_file();
+    let depot = HEAP.depot();
+    let path = depot.settings.stats_file();
     let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
     if path.is_empty() {
         return;
     }
-    let mut record = Record { text: [0; RECORD_BYTES_MAX], len: 0 };
-    begin(&mut record);
-    figures(&mut record, &HEAP.stats());
+    // Not on the stack: a thread with the smallest one may be what ends the process.
+    let Some(text) = depot.os.reserve(GRANULE_BYTES) else { return };
+    // SAFETY: our own reservation.
+    if unsafe { depot.os.commit(text, GRANULE_BYTES) } {
+        // SAFETY: committed just now, so zero, and nobody else's.
+        let text = unsafe { core::slice::from_raw_parts_mut(text.as_ptr(), RECORD_BYTES_MAX) };
+        append_record(path, &mut Record { text, len: 0 });
+    }
+    // SAFETY: the whole of our own reservation, not used any more.
+    unsafe { depot.os.release(text, GRANULE_BYTES) };
+}
+
+fn append_record(path: &CStr, record: &mut Record<'_>) {
+    begin(record);
+    figures(record, &HEAP.stats());
     for class in HEAP.class_stats().iter().filter(|class| class.slabs != 0) {
         let [bytes, slabs, blocks] =
             [class.block_bytes.into(), class.slabs, class.blocks].map(|figure| decimal(figure as usize));
@@ -56,7 +71,7 @@ pub(super) fn write() {
     append(path, &record.text[..record.len]);
 }
 
-fn begin(record: &mut Record) {
+fn begin(record: &mut Record<'_>) {
     let mut program = [0; PROGRAM_BYTES_MAX];
     record.put(&[b"magalloc-stats 1"]);
     record.figure(b"pid", process_id().into());
@@ -65,7 +80,7 @@ fn begin(record: &mut Record) {
     record.put(&[b"version ", env!("CARGO_PKG_VERSION").as_bytes()]);
 }
 
-fn figures(record: &mut Record, stats: &Stats) {
+fn figures(record: &mut Record<'_>, stats: &Stats) {
     let figures: [(&[u8], u64); 18] = [
         (b"mapped", stats.mapped),
         (b"committed", stats.committed),

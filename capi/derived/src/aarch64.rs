@@ -1,7 +1,7 @@
 //! The operators for aarch64: arguments come in x0, x1 and x2, results in x0; x19 and x20 are kept by calls.
 
-use crate::library::{new_handler, thrower};
-use crate::{aligned_alloc, catch_all, free, malloc, operator};
+use crate::library::{give_up, new_handler, thrower};
+use crate::{aligned_alloc, called, catch_all, free, malloc, operator};
 use core::ffi::c_void;
 
 /// operator new: attempts, and the new-handler between them. `$keep` sets the arguments aside, `$attempt` puts them in
@@ -30,6 +30,7 @@ macro_rules! new {
             "b 2b",
             "4:",
             "bl {thrower}",
+            "cbz x0, 6f",
             "mov x16, x0",
             ".cfi_remember_state",
             "ldp x19, x20, [sp, #16]",
@@ -41,6 +42,9 @@ macro_rules! new {
             ".cfi_restore x30",
             "br x16",
             ".cfi_restore_state",
+            "6:",
+            "ldr x0, [sp, #8]",
+            "bl {give_up}",
             "5:",
             "ldp x19, x20, [sp, #16]",
             "ldp x29, x30, [sp], #32",
@@ -54,6 +58,7 @@ macro_rules! new {
             function = sym $function,
             new_handler = sym new_handler,
             thrower = sym thrower,
+            give_up = sym give_up,
         }
     };
 }
@@ -77,7 +82,7 @@ macro_rules! nothrow {
             ".cfi_offset x30, -8",
             concat!(".Lcall_", stringify!($name), ":"),
             "bl {throwing}",
-            concat!(".Lcalled_", stringify!($name), ":"),
+            called!($name),
             "ldp x29, x30, [sp], #16",
             ".cfi_remember_state",
             ".cfi_def_cfa_offset 0",

@@ -89,6 +89,29 @@ macro_rules! catch_all {
 pub(crate) use catch_all;
 
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+/// Where the throwing form returns to in a nothrow one: a symbol of this library, for `library::give_up`.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! called {
+    ($name:ident) => {
+        concat!(
+            ".globl magalloc_called_",
+            stringify!($name),
+            "\n",
+            ".hidden magalloc_called_",
+            stringify!($name),
+            "\n",
+            "magalloc_called_",
+            stringify!($name),
+            ":\n",
+            ".Lcalled_",
+            stringify!($name),
+            ":",
+        )
+    };
+}
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) use called;
+
 /// A weak function in assembly. `sym` operands follow the instructions.
 macro_rules! operator {
     ($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?; $($assembly:tt)*) => {

@@ -111,16 +111,38 @@ pub extern "C" fn new_handler() -> *mut c_void {
     unsafe { get() }
 }
 
-/// The function that throws `std::bad_alloc`. Does not return if there is none.
+/// The function that throws `std::bad_alloc`, or null.
 pub extern "C" fn thrower() -> *mut c_void {
     // ordering: Relaxed, as above.
-    let throw = table().throw_bad_alloc.load(Ordering::Relaxed);
-    if throw.is_null() {
-        const LINE: &[u8] = b"magalloc: operator new: out of memory, and no C++ library to throw std::bad_alloc\n";
-        // SAFETY: the line is valid for its length.
-        let _ = unsafe { libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len()) };
-        // SAFETY: no conditions.
-        unsafe { libc::abort() };
+    table().throw_bad_alloc.load(Ordering::Relaxed)
+}
+
+unsafe extern "C" {
+    #[link_name = "magalloc_called__ZnwmRKSt9nothrow_t"]
+    static CALLED_NEW: u8;
+    #[link_name = "magalloc_called__ZnamRKSt9nothrow_t"]
+    static CALLED_NEW_ARRAY: u8;
+    #[link_name = "magalloc_called__ZnwmSt11align_val_tRKSt9nothrow_t"]
+    static CALLED_NEW_ALIGNED: u8;
+    #[link_name = "magalloc_called__ZnamSt11align_val_tRKSt9nothrow_t"]
+    static CALLED_NEW_ARRAY_ALIGNED: u8;
+}
+
+/// Where there is no memory, and nothing to throw: null, if a nothrow form called, to which `caller` returns; else the
+/// process ends with a line.
+pub extern "C" fn give_up(caller: *const u8) -> *mut c_void {
+    let nothrow = [
+        &raw const CALLED_NEW,
+        &raw const CALLED_NEW_ARRAY,
+        &raw const CALLED_NEW_ALIGNED,
+        &raw const CALLED_NEW_ARRAY_ALIGNED,
+    ];
+    if nothrow.contains(&caller) {
+        return core::ptr::null_mut();
     }
-    throw
+    const LINE: &[u8] = b"magalloc: operator new: out of memory, and no C++ library to throw std::bad_alloc\n";
+    // SAFETY: the line is valid for its length.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len()) };
+    // SAFETY: no conditions.
+    unsafe { libc::abort() }
 }

@@ -1,7 +1,7 @@
 //! The operators for x86-64: arguments come in rdi, rsi and rdx, results in rax; rbx and r14 are kept by calls.
 
-use crate::library::{new_handler, thrower};
-use crate::{aligned_alloc, catch_all, free, malloc, operator};
+use crate::library::{give_up, new_handler, thrower};
+use crate::{aligned_alloc, called, catch_all, free, malloc, operator};
 use core::ffi::c_void;
 
 operator! {
@@ -31,14 +31,26 @@ operator! {
     "jmp 2b",
     "4:",
     "call {thrower}",
+    "test rax, rax",
+    "je 6f",
+    ".cfi_remember_state",
     "pop rbx",
     ".cfi_def_cfa_offset 8",
     ".cfi_restore rbx",
     "jmp rax",
+    ".cfi_restore_state",
+    "6:",
+    "mov rdi, qword ptr [rsp + 8]",
+    "call {give_up}",
+    "pop rbx",
+    ".cfi_def_cfa_offset 8",
+    ".cfi_restore rbx",
+    "ret",
     ".cfi_endproc",
     malloc = sym malloc,
     new_handler = sym new_handler,
     thrower = sym thrower,
+    give_up = sym give_up,
 }
 
 operator! {
@@ -69,6 +81,8 @@ operator! {
     "jmp 2b",
     "4:",
     "call {thrower}",
+    "test rax, rax",
+    "je 6f",
     ".cfi_remember_state",
     "add rsp, 8",
     ".cfi_def_cfa_offset 24",
@@ -80,6 +94,9 @@ operator! {
     ".cfi_restore rbx",
     "jmp rax",
     ".cfi_restore_state",
+    "6:",
+    "mov rdi, qword ptr [rsp + 24]",
+    "call {give_up}",
     "5:",
     "add rsp, 8",
     ".cfi_def_cfa_offset 24",
@@ -94,6 +111,7 @@ operator! {
     aligned_alloc = sym aligned_alloc,
     new_handler = sym new_handler,
     thrower = sym thrower,
+    give_up = sym give_up,
 }
 
 /// A nothrow form: the throwing one in a `try`, whose `catch (...)` returns null.
@@ -110,7 +128,7 @@ macro_rules! nothrow {
             ".cfi_def_cfa_offset 16",
             concat!(".Lcall_", stringify!($name), ":"),
             "call {throwing}",
-            concat!(".Lcalled_", stringify!($name), ":"),
+            called!($name),
             ".cfi_remember_state",
             "pop rcx",
             ".cfi_def_cfa_offset 8",

@@ -1,0 +1,102 @@
+/* Addresses that no function of this allocator gave, and blocks that are freed twice. Each says the address first. */
+#include "check.h"
+#include <malloc.h>
+#include <sys/mman.h>
+
+static void *said(void *address)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%p\n", address);
+    say(text);
+    return kept(address);
+}
+
+static void *mapping(void)
+{
+    void *mapped = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(mapped != MAP_FAILED);
+    free(kept(malloc(1)));
+    return mapped;
+}
+
+static void free_of_stack(void)
+{
+    char local[100] __attribute__((aligned(16))) = "contents";
+    free(said(local));
+    CHECK(strcmp(local, "contents") == 0);
+}
+
+static void free_of_stack_as_first_call(void)
+{
+    char local[100] __attribute__((aligned(16)));
+    free(kept(local));
+}
+
+static void free_of_mapping(void)
+{
+    char *mapped = mapping();
+    mapped[0] = 7;
+    free(said(mapped));
+    CHECK(mapped[0] == 7);
+}
+
+static void realloc_of_mapping(void)
+{
+    char *mapped = mapping();
+    mapped[0] = 7;
+    CHECK(realloc(said(mapped), 100) == NULL);
+    CHECK(mapped[0] == 7);
+}
+
+static void usable_size_of_mapping(void)
+{
+    CHECK(malloc_usable_size(said(mapping())) == 0);
+}
+
+static void free_inside_large_block(void)
+{
+    char *block = malloc(5 << 20);
+    free(said(block + (1 << 20)));
+}
+
+static void free_inside_first_granule_of_large_block(void)
+{
+    char *block = malloc(5 << 20);
+    free(said(block + 16));
+}
+
+static void free_of_large_block_twice(void)
+{
+    void *block = malloc(5 << 20);
+    free(block);
+    free(said(block));
+}
+
+static void realloc_of_freed_large_block(void)
+{
+    void *block = malloc(5 << 20);
+    free(block);
+    CHECK(realloc(said(block), 100) == NULL);
+}
+
+static void free_inside_small_block(void)
+{
+    char *block = malloc(1000);
+    free(said(block + 16));
+    for (int count = 0; count < 100000; count++)
+        free(kept(malloc(1000)));
+    malloc_trim(0);
+}
+
+static void free_of_small_block_twice(void)
+{
+    void *block = malloc(1000);
+    free(said(block));
+    free(block);
+    malloc_trim(0);
+}
+
+MAIN(SCENARIO(free_of_stack), SCENARIO(free_of_stack_as_first_call), SCENARIO(free_of_mapping),
+     SCENARIO(realloc_of_mapping), SCENARIO(usable_size_of_mapping), SCENARIO(free_inside_large_block),
+     SCENARIO(free_inside_first_granule_of_large_block), SCENARIO(free_of_large_block_twice),
+     SCENARIO(realloc_of_freed_large_block), SCENARIO(free_inside_small_block), SCENARIO(free_of_small_block_twice))
