@@ -131,8 +131,9 @@ fn record_is_appended() {
     }
 }
 
-fn record_that_cannot_be_written_is_none() {
-    with("ask", &[("MAGALLOC_STATS_FILE", "/does/not/exist")]).expect(0, "block", "");
+fn record_that_cannot_be_written_is_told() {
+    let line = "magalloc: the statistics cannot be appended to /does/not/exist\n";
+    with("ask", &[("MAGALLOC_STATS_FILE", "/does/not/exist")]).expect(0, "block", line);
 }
 
 fn main() {
@@ -151,7 +152,7 @@ fn main() {
             ("disabled_allocator_passes_everything_on", disabled_is_the_systems_allocator),
             ("disabled_realloc_inside_a_class_has_room", disabled_blocks_are_as_long_as_their_class),
             ("record_is_appended_to_the_statistics_file", record_is_appended),
-            ("statistics_file_that_cannot_be_written_is_ignored", record_that_cannot_be_written_is_none),
+            ("statistics_file_that_cannot_be_written_is_told", record_that_cannot_be_written_is_told),
         ],
     );
 }

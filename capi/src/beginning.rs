@@ -1,13 +1,14 @@
 //! The library's constructor: options of the environment, and whether children inherit them.
 //!
 //! The loader runs it before the program's own, and after some of its own calls of malloc. Those are served with the
-//! default options, since the C library has not found its environment yet.
+//! default options, since the C library has not found its environment yet. In a program that the archive is linked into,
+//! the number in the section's name sorts it before all others.
 
 use crate::ALLOCATOR;
 use core::ffi::{CStr, c_char};
 
 #[used]
-#[unsafe(link_section = ".init_array")]
+#[unsafe(link_section = ".init_array.00101")]
 static AT_BEGINNING: extern "C" fn() = begin;
 
 extern "C" fn begin() {

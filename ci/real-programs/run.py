@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import pathlib
 import signal
 import statistics
@@ -41,11 +42,10 @@ def arguments():
 
 
 def built_library():
-    """The library of this repository, built if it is not there yet."""
-    library = REPOSITORY / "target/release/libmagalloc.so"
-    if not library.exists():
-        subprocess.run(["cargo", "build", "--release", "-p", "magalloc-capi"], cwd=REPOSITORY, check=True)
-    return library
+    """The library of this repository, as it is now."""
+    build = ["cargo", "build", "--quiet", "--release", "--locked", "--package", "magalloc-capi"]
+    subprocess.run(build, cwd=REPOSITORY, check=True)
+    return REPOSITORY / os.environ.get("CARGO_TARGET_DIR", "target") / "release/libmagalloc.so"
 
 
 def indented(lines):

@@ -10,7 +10,7 @@
 use super::HEAP;
 use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
-use crate::sys::platform::{append, decimal, parent_id, process_id, program_path};
+use crate::sys::platform::{append, decimal, line, parent_id, process_id, program_path};
 use core::ffi::CStr;
 
 /// Longest record, in bytes: 73 classes of some 40, 25 figures of some 30, and the program's path.
@@ -47,28 +47,32 @@ pub(super) fn write() {
     if path.is_empty() {
         return;
     }
+    // Before the record's own memory.
+    let stats = HEAP.stats();
     // Not on the stack: a thread with the smallest one may be what ends the process.
     let Some(text) = depot.os.reserve(GRANULE_BYTES) else { return };
     // SAFETY: our own reservation.
     if unsafe { depot.os.commit(text, GRANULE_BYTES) } {
         // SAFETY: committed just now, so zero, and nobody else's.
         let text = unsafe { core::slice::from_raw_parts_mut(text.as_ptr(), RECORD_BYTES_MAX) };
-        append_record(path, &mut Record { text, len: 0 });
+        append_record(path, &stats, &mut Record { text, len: 0 });
     }
     // SAFETY: the whole of our own reservation, not used any more.
     unsafe { depot.os.release(text, GRANULE_BYTES) };
 }
 
-fn append_record(path: &CStr, record: &mut Record<'_>) {
+fn append_record(path: &CStr, stats: &Stats, record: &mut Record<'_>) {
     begin(record);
-    figures(record, &HEAP.stats());
+    figures(record, stats);
     for class in HEAP.class_stats().iter().filter(|class| class.slabs != 0) {
         let [bytes, slabs, blocks] =
             [class.block_bytes.into(), class.slabs, class.blocks].map(|figure| decimal(figure as usize));
         record.put(&[b"class ", &bytes, b" ", &slabs, b" ", &blocks]);
     }
     record.put(&[b"end"]);
-    append(path, &record.text[..record.len]);
+    if !append(path, &record.text[..record.len]) {
+        line(&[b"magalloc: the statistics cannot be appended to ", path.to_bytes()]);
+    }
 }
 
 fn begin(record: &mut Record<'_>) {

@@ -80,7 +80,10 @@ fn register(thread: &Place, options: &Options) -> Option<Cached<'static, SystemP
     }
     // Making the key may allocate in the C library, if that uses this heap.
     thread.set_state(State::Registering);
-    worker::prepare_forks();
+    if !HEAP.depot().settings.serves_c_library() {
+        // Else the constructor does: the C library may hold the lock for it just now.
+        worker::prepare_forks();
+    }
     let cached = if THREAD_END.arrange::<Place>() { HEAP.register() } else { None };
     match &cached {
         Some(cached) => {

@@ -42,6 +42,7 @@ impl Library {
             Some(path) => (chosen(Path::new(&path))?, "MAGALLOC_LIB"),
             None => beside_or_embedded()?,
         };
+        check(&file).map_err(|reason| Failure::usage(format!("{}: cannot be preloaded: {reason}", file.display())))?;
         let path = link::preloadable(&file)
             .map_err(|reason| Failure::usage(format!("{}: cannot be preloaded: {reason}", file.display())))?;
         Ok(Self { file, path, source })
@@ -51,6 +52,18 @@ impl Library {
     pub(crate) fn preload(&self) -> OsString {
         preload(&self.path, env::var_os(PRELOAD).as_deref())
     }
+}
+
+/// What every build of the library has in it, and hardly another file.
+const MARK: &[u8] = b"magalloc-stats";
+
+/// Is the file one that the loader can read, and this library? The loader itself would go on without it.
+fn check(file: &Path) -> Result<(), String> {
+    let text = std::fs::read(file).map_err(|error| error.to_string())?;
+    if !text.starts_with(b"\x7fELF") || !text.windows(MARK.len()).any(|window| window == MARK) {
+        return Err("it is not libmagalloc.so".into());
+    }
+    Ok(())
 }
 
 /// Whether this process gained rights when it was started.

@@ -47,19 +47,23 @@ fn json_tells_the_same() {
 #[test]
 fn broken_library_is_found_to_be_broken() {
     let folder = tempfile::tempdir().unwrap();
-    let (text, cut) = (folder.path().join("text.so"), folder.path().join("cut.so"));
+    let (text, other) = (folder.path().join("text.so"), folder.path().join("other.so"));
     fs::write(&text, "no library").unwrap();
-    fs::write(&cut, &fs::read(library()).unwrap()[..40]).unwrap();
-    for (path, expected) in [
-        (text.as_path(), "the library was not loaded: ERROR: ld.so: "),
-        (&cut, "the library was not loaded: ERROR: ld.so: "),
-        (idle_library(), "it has the library, but left no record of its end"),
+    let mut bytes = fs::read(library()).unwrap();
+    // The processor that it is for.
+    bytes[18] = !bytes[18];
+    fs::write(&other, &bytes).unwrap();
+    let none = format!("{}: cannot be preloaded: it is not libmagalloc.so", text.display());
+    for (path, name, expected) in [
+        (text.as_path(), "library", none.as_str()),
+        (&other, "preload", "the library was not loaded: ERROR: ld.so: "),
+        (idle_library(), "preload", "it has the library, but left no record of its end"),
     ] {
         let finished = finish(magalloc(["doctor", "--json"]).env("MAGALLOC_LIB", path));
         assert_eq!(finished.code(), Some(1), "{finished:?}");
         let json = finished.json();
         assert_eq!(json["preload"], false);
-        let (level, meaning) = finding(&json, "preload");
+        let (level, meaning) = finding(&json, name);
         assert_eq!(level, "error");
         assert!(meaning.starts_with(expected), "{meaning}");
     }

@@ -69,7 +69,8 @@ pub(crate) fn static_subject() -> &'static str {
 
 /// A library that does nothing.
 pub(crate) fn idle_library() -> &'static Path {
-    static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| compile("libidle.so", "int idle;\n", &["-shared", "-fPIC"]));
+    static LIBRARY: LazyLock<PathBuf> =
+        LazyLock::new(|| compile("libidle.so", "const char *idle = \"magalloc-stats\";\n", &["-shared", "-fPIC"]));
     &LIBRARY
 }
 

@@ -3,19 +3,21 @@
 use super::cancel::NotCancelled;
 use core::ffi::CStr;
 
-/// Appends `bytes` to the file at `path`, made if need be, with one write. Where that is not possible, nobody is told:
-/// the process is ending.
-pub fn append(path: &CStr, bytes: &[u8]) {
+/// Appends `bytes` to the file at `path`, made if need be, with one write. `false`: not all of them.
+#[must_use]
+pub fn append(path: &CStr, bytes: &[u8]) -> bool {
     let _whole = NotCancelled::new();
     let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
     // SAFETY: the path ends with a zero.
     let file = unsafe { libc::open(path.as_ptr(), flags, 0o666 as libc::c_uint) };
-    if file >= 0 {
-        // SAFETY: the bytes are valid for their length.
-        let _ = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
-        // SAFETY: our own descriptor.
-        unsafe { libc::close(file) };
+    if file < 0 {
+        return false;
     }
+    // SAFETY: the bytes are valid for their length.
+    let written = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
+    // SAFETY: our own descriptor.
+    unsafe { libc::close(file) };
+    usize::try_from(written) == Ok(bytes.len())
 }
 
 /// Number of this process.
