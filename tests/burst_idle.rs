@@ -351,6 +351,20 @@ fn purged_at_work() {
     magalloc::check();
 }
 
+/// The threads of a burst have ended, and the one that is left never had a cache.
+fn threads_ended() {
+    watched::end_on_panic();
+    let resident_before = resident();
+    let burst = || {
+        let mut blocks: Vec<Held> = (0..BURST_BYTES / SIZE_MAX / 4).map(|_| Held::new(&DEFAULT, SIZE_MAX)).collect();
+        blocks.drain(..).for_each(|held| held.free(&DEFAULT));
+    };
+    thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(burst))));
+    let is_small = || resident_since(resident_before) <= 2 * SLACK;
+    assert!(wait_until(DEADLINE, is_small), "{} MiB are resident", mib(resident_since(resident_before)));
+    assert_eq!(magalloc::stats().threads, 0);
+}
+
 /// A delay that never ends: what the other scenarios find small is not.
 fn too_early() {
     after(&NOT_YET, &RANDOM, |silence| {
@@ -371,6 +385,7 @@ fn main() {
             ("clustered_on_demand", || on_demand(&CLUSTERED)),
             ("purged_at_work", purged_at_work),
             ("too_early", too_early),
+            ("threads_ended", threads_ended),
         ],
         &[
             ("idle_program_keeps_pages_of_scattered_survivors_only", || passes("random")),
@@ -381,6 +396,7 @@ fn main() {
             ("purge_all_gives_back_beside_clustered_survivors", || passes("clustered_on_demand")),
             ("blocks_in_use_are_whole_while_others_purge", || passes("purged_at_work")),
             ("nothing_is_given_back_before_the_delay", || passes("too_early")),
+            ("memory_of_ended_threads_is_given_back", || passes("threads_ended")),
         ],
     );
 }

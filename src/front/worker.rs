@@ -98,8 +98,8 @@ pub(super) fn prepare() {
     LOADER.find();
 }
 
-/// After a thread has given up its cache: if it was the last one, the thread leaves without delay, since the process
-/// ends with its last thread.
+/// After a thread has given up its cache: if it was the last one, the thread gives back what there is and leaves without
+/// delay, since the process ends with its last thread.
 pub(super) fn note_end_of_thread() {
     if WORKER.is_running() && !HEAP.has_other_threads(false) {
         let alarm = &HEAP.depot().alarm;
@@ -116,8 +116,12 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     let has_ended = || depot.alarm.call().0 == Some(Call::Ended);
     let (mut turn_took, mut rest) = (0, 0);
     loop {
-        if depot.alarm.take_alone() && !HEAP.has_other_threads(false) && WORKER.leave(|| false) {
-            return core::ptr::null_mut();
+        if depot.alarm.take_alone() && !HEAP.has_other_threads(false) {
+            // The process may go on, with threads that never call malloc.
+            purge.turn(Due::All, has_ended);
+            if !HEAP.has_other_threads(false) && WORKER.leave(|| false) {
+                return core::ptr::null_mut();
+            }
         }
         let (call, word) = depot.alarm.call();
         let due = match call {
