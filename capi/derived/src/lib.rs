@@ -10,7 +10,8 @@
 //! # Unwinding   exceptions pass no Rust code: what calls the new-handler is assembly with unwind tables, the throw is its
 //!               last jump, and the nothrow forms have a table of exceptions that says "catch all". "Itanium C++ ABI:
 //!               Exception Handling"; the table's form is described by I. L. Taylor, ".gcc_except_table" (2011)
-//! # Modules     array: the functions of C; library: the functions of the C++ library; operators, for each processor
+//! # Modules     array: the functions of C; forms: operators made of others; library: the functions of the C++
+//!               library; and for each processor, the operators that all others are made of
 //! ```
 
 #![no_std]
@@ -18,6 +19,8 @@
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod array;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod forms;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod library;
 #[cfg(target_arch = "x86_64")]

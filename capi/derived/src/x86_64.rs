@@ -1,7 +1,7 @@
 //! The operators for x86-64: arguments come in rdi, rsi and rdx, results in rax; rbx and r14 are kept by calls.
 
 use crate::library::{give_up, new_handler, thrower};
-use crate::{aligned_alloc, called, catch_all, free, malloc, operator};
+use crate::{aligned_alloc, malloc, operator};
 use core::ffi::c_void;
 
 operator! {
@@ -149,41 +149,28 @@ macro_rules! nothrow {
     };
 }
 
-nothrow! { _ZnwmRKSt9nothrow_t(size) = _Znwm }
-nothrow! { _ZnamRKSt9nothrow_t(size) = _Znam }
-nothrow! { _ZnwmSt11align_val_tRKSt9nothrow_t(size, align) = _ZnwmSt11align_val_t }
-nothrow! { _ZnamSt11align_val_tRKSt9nothrow_t(size, align) = _ZnamSt11align_val_t }
+pub(crate) use nothrow;
 
-/// A form that is another one, with its arguments in place or put there by `$move`.
+/// A form that is another one, with its arguments in place or put there by the macro `$move`.
 macro_rules! forward {
-    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $($move:literal,)? $target:ident;)*) => {
+    ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? = $target:ident $(by $move:ident)?;)*) => {
         $(
             operator! {
                 /// Another form of operator new or delete.
                 $name($($argument: $type),*) $(-> $result)?;
-                $($move,)?
+                $($move!(),)?
                 "jmp {target}",
                 target = sym $target,
             }
         )*
     };
 }
+pub(crate) use forward;
 
-forward! {
-    _Znam(size: usize) -> *mut c_void = _Znwm;
-    _ZnamSt11align_val_t(size: usize, align: usize) -> *mut c_void = _ZnwmSt11align_val_t;
-    _ZdlPv(block: *mut c_void) = free;
-    _ZdlPvSt11align_val_t(block: *mut c_void, align: usize) = free;
-    _ZdaPv(block: *mut c_void) = _ZdlPv;
-    _ZdaPvSt11align_val_t(block: *mut c_void, align: usize) = _ZdlPvSt11align_val_t;
-    _ZdlPvm(block: *mut c_void, size: usize) = _ZdlPv;
-    _ZdaPvm(block: *mut c_void, size: usize) = _ZdaPv;
-    _ZdlPvRKSt9nothrow_t(block: *mut c_void, nothrow: *const c_void) = _ZdlPv;
-    _ZdaPvRKSt9nothrow_t(block: *mut c_void, nothrow: *const c_void) = _ZdaPv;
-    _ZdlPvmSt11align_val_t(block: *mut c_void, size: usize, align: usize) = "mov rsi, rdx", _ZdlPvSt11align_val_t;
-    _ZdaPvmSt11align_val_t(block: *mut c_void, size: usize, align: usize) = "mov rsi, rdx", _ZdaPvSt11align_val_t;
-    _ZdlPvSt11align_val_tRKSt9nothrow_t(block: *mut c_void, align: usize, nothrow: *const c_void)
-        = _ZdlPvSt11align_val_t;
-    _ZdaPvSt11align_val_tRKSt9nothrow_t(block: *mut c_void, align: usize, nothrow: *const c_void)
-        = _ZdaPvSt11align_val_t;
+/// Puts the third argument in the second's place.
+macro_rules! third_as_second {
+    () => {
+        "mov rsi, rdx"
+    };
 }
+pub(crate) use third_as_second;
