@@ -1,0 +1,200 @@
+//! All runs of a plan, in an order that is fair: the allocators take turns within each workload, and another one begins
+//! each time.
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::thread;
+
+use magalloc_compare_subject::Workload;
+use magalloc_compare_subject::workloads::Shown;
+
+use crate::plan::Plan;
+use crate::process::Task;
+use crate::results::{Cell, MemoryRun, Row, Run, Series};
+
+/// What is known of one run before the next begins: told to the progress bar.
+pub(crate) trait Watch {
+    /// The runs of a workload begin.
+    fn workload(&self, name: &str);
+    /// `what` begins.
+    fn begins(&self, what: &str);
+    /// A run has ended.
+    fn ended(&self);
+}
+
+/// Programs in the order of the columns; None for an allocator that takes no part.
+pub(crate) type Programs = [Option<PathBuf>];
+
+/// The rows of the table. `counted` is the program that counts.
+pub(crate) fn rows(plan: &Plan, programs: &Programs, counted: Option<&PathBuf>, watch: &impl Watch) -> Vec<Row> {
+    plan.rows.iter().map(|workload| row(plan, workload, programs, counted, watch)).collect()
+}
+
+fn row(
+    plan: &Plan,
+    workload: &'static Workload,
+    programs: &Programs,
+    counted: Option<&PathBuf>,
+    watch: &impl Watch,
+) -> Row {
+    let threads = plan.threads_of(workload);
+    let task = |program| Task { program, workload, scale: plan.scale, threads };
+    watch.workload(workload.name);
+    watch.begins(&format!("{}: what it asks for", workload.name));
+    let reference = counted.and_then(|program| task(program).timed().ok()).map(|run| run.measurement);
+    watch.ended();
+    watch.begins(&format!("{}: memory", workload.name));
+    let mut cells: Vec<Cell> = in_memory(programs, &task, watch);
+    for pass in 0..plan.passes {
+        for turn in 0..programs.len() {
+            let column = (turn + pass) % programs.len();
+            let Some(program) = &programs[column] else { continue };
+            watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
+            cells[column].add(task(program).timed());
+            watch.ended();
+        }
+    }
+    let expected = reference.as_ref().map(|measurement| measurement.checksum);
+    cells.iter_mut().for_each(|cell| cell.check(expected));
+    Row {
+        workload: workload.name,
+        stands_for: workload.stands_for,
+        operations: workload.operations,
+        threads,
+        memory_over_time: workload.shown == Shown::RowAndMemory,
+        counted: reference.and_then(|measurement| measurement.counted),
+        cells,
+    }
+}
+
+/// The runs for memory: one after the other, but each may be idle while the next ones run.
+fn in_memory<'program>(
+    programs: &'program Programs,
+    task: &(impl Fn(&'program Path) -> Task<'program> + Sync),
+    watch: &impl Watch,
+) -> Vec<Cell> {
+    thread::scope(|scope| {
+        let runs: Vec<_> = programs
+            .iter()
+            .map(|program| {
+                let task = task(program.as_ref()?);
+                let (ended, is_ended) = channel::<()>();
+                let run = scope.spawn(move || task.for_memory(|| drop(ended)));
+                // Closed when the work is done, or when there is nothing to wait for.
+                let _ = is_ended.recv();
+                watch.ended();
+                Some(run)
+            })
+            .collect();
+        runs.into_iter()
+            .map(|run| {
+                let mut cell = Cell::default();
+                if let Some(run) = run {
+                    cell.add_memory(run.join().expect("a run does not panic"));
+                }
+                cell
+            })
+            .collect()
+    })
+}
+
+impl Cell {
+    fn add(&mut self, run: Result<Run, String>) {
+        match run {
+            Ok(run) => self.runs.push(run),
+            Err(reason) => self.fail(reason),
+        }
+    }
+
+    fn add_memory(&mut self, run: Result<MemoryRun, String>) {
+        match run {
+            Ok(run) => self.memory = Some(run),
+            Err(reason) => self.fail(reason),
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.failure.get_or_insert(reason);
+    }
+
+    /// Notes a result that is not as it should be. Without anything to compare with, the runs are compared with each other.
+    fn check(&mut self, expected: Option<u64>) {
+        let mut results = (self.runs.iter().map(|run| run.measurement.checksum))
+            .chain(self.memory.iter().map(|run| run.measurement.checksum));
+        let Some(expected) = expected.or_else(|| results.clone().next()) else { return };
+        if let Some(wrong) = results.find(|checksum| *checksum != expected) {
+            self.fail(format!("wrong result: {wrong:#x} instead of {expected:#x}"));
+        }
+    }
+}
+
+/// Nanoseconds for an operation by the number of threads.
+pub(crate) fn by_threads(plan: &Plan, programs: &Programs, watch: &impl Watch) -> Vec<Series> {
+    let (workloads, threads) = &plan.by_threads;
+    if threads.is_empty() {
+        return Vec::new();
+    }
+    let points = |program, workload, at: usize| Task { program, workload, scale: plan.scale, threads: at };
+    workloads.iter().map(|workload| series(plan, workload, programs, threads, points, watch)).collect()
+}
+
+/// Nanoseconds for a block by the number of blocks.
+pub(crate) fn by_blocks(plan: &Plan, programs: &Programs, watch: &impl Watch) -> Vec<Series> {
+    let (workloads, scales) = &plan.by_blocks;
+    let indices: Vec<usize> = (0..scales.len()).collect();
+    let points = |program, workload, at: usize| Task { program, workload, scale: scales[at], threads: 1 };
+    let of = |workload| series(plan, workload, programs, &indices, points, watch);
+    workloads.iter().map(|workload| of(workload)).collect()
+}
+
+/// One workload at several points. `at` of the result is the number of threads, or of operations where that is what grows.
+fn series<'program>(
+    plan: &Plan,
+    workload: &'static Workload,
+    programs: &'program Programs,
+    points: &[usize],
+    task: impl Fn(&'program Path, &'static Workload, usize) -> Task<'program>,
+    watch: &impl Watch,
+) -> Series {
+    watch.workload(&format!("{}, at several sizes", workload.name));
+    let mut at = points.to_vec();
+    let mut nanoseconds = vec![vec![None; points.len()]; programs.len()];
+    for (index, &point) in points.iter().enumerate() {
+        let mut costs = vec![Vec::new(); programs.len()];
+        for pass in 0..plan.passes {
+            for turn in 0..programs.len() {
+                let column = (turn + pass) % programs.len();
+                let Some(program) = &programs[column] else { continue };
+                watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
+                if let Ok(run) = task(program, workload, point).timed() {
+                    let operations = run.measurement.operations;
+                    costs[column].push(run.measurement.wall as f64 / operations as f64);
+                    if workload.shown == Shown::Blocks {
+                        at[index] = usize::try_from(operations).unwrap_or(usize::MAX);
+                    }
+                }
+                watch.ended();
+            }
+        }
+        for (column, costs) in costs.iter_mut().enumerate() {
+            // A point counts if all of its runs ended well.
+            if costs.len() == plan.passes {
+                nanoseconds[column][index] = crate::statistics::median(costs);
+            }
+        }
+    }
+    Series { workload: workload.name, stands_for: workload.stands_for, at, nanoseconds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_failure_is_kept() {
+        let mut cell = Cell::default();
+        cell.add(Err("first".into()));
+        cell.add(Err("second".into()));
+        assert_eq!(cell.failure.as_deref(), Some("first"));
+    }
+}

@@ -1,0 +1,254 @@
+//! One run: a process of the program to be measured, watched from the outside.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use magalloc_compare_subject::workloads::Shown;
+use magalloc_compare_subject::{Measurement, Workload};
+
+use crate::machine::Spent;
+use crate::results::{MemoryRun, Run};
+
+/// Longer than any workload takes on any allocator here by an order of magnitude. Then the process is killed.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How often resident memory is looked at.
+const SAMPLE: Duration = Duration::from_millis(10);
+
+/// What determines everything random in the workloads.
+const SEED: u64 = 42;
+
+/// Processes of a workload that is timed from the outside, at full length. One takes a millisecond.
+const STARTS: f64 = 200.0;
+
+/// What is run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task<'program> {
+    /// The program, built on some allocator.
+    pub(crate) program: &'program Path,
+    /// What it shall do.
+    pub(crate) workload: &'static Workload,
+    /// Share of the full length.
+    pub(crate) scale: f64,
+    /// Threads that work at once.
+    pub(crate) threads: usize,
+}
+
+impl Task<'_> {
+    /// A timed run.
+    pub(crate) fn timed(&self) -> Result<Run, String> {
+        let before = Spent::read();
+        let measurement = match self.workload.shown {
+            Shown::Process => self.starts()?,
+            _ => self.start(false)?.end()?.measurement,
+        };
+        let disturbed = before.by_others(Spent::read(), measurement.cpu);
+        Ok(Run { measurement, disturbed })
+    }
+
+    /// A run for memory; `ended` is called when the process has nothing more to do than to be idle.
+    pub(crate) fn for_memory(&self, ended: impl FnOnce()) -> Result<MemoryRun, String> {
+        let process = self.start(true)?;
+        let pid = process.child.id();
+        let recorded = self.workload.shown == Shown::RowAndMemory;
+        let (stop, stopped) = channel::<()>();
+        thread::scope(|scope| {
+            let samples = scope.spawn(move || if recorded { sample(pid, &stopped) } else { Vec::new() });
+            let end = process.end_with(ended);
+            drop(stop);
+            let over_time = samples.join().expect("sampling does not panic");
+            let end = end?;
+            let idle = end.idle.ok_or("did not say what is resident after being idle")?;
+            Ok(MemoryRun { measurement: end.measurement, idle, over_time })
+        })
+    }
+
+    /// Several processes, one after the other; times are those of whole processes.
+    fn starts(&self) -> Result<Measurement, String> {
+        let count = (STARTS * self.scale).round().max(1.0) as u64;
+        let start = Instant::now();
+        let mut cpu = 0;
+        let mut last = None;
+        for _ in 0..count {
+            let end = self.start(false)?.end()?;
+            cpu += end.cpu;
+            last = Some(end.measurement);
+        }
+        let wall = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let last = last.expect("one at least");
+        Ok(Measurement { wall, cpu, operations: last.operations * count, ..last })
+    }
+
+    fn start(&self, idle: bool) -> Result<Process, String> {
+        let mut child = Command::new(self.program)
+            .arg(self.workload.name)
+            .args([self.scale.to_string(), self.threads.to_string(), SEED.to_string()])
+            .arg(if idle { "idle" } else { "end" })
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            // The reason of a crash is its signal; what C libraries say about it would tear the progress bar.
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|error| format!("{} cannot be started: {error}", self.program.display()))?;
+        let said = child.stdout.take().expect("it is piped");
+        Ok(Process { child, said: BufReader::new(said) })
+    }
+}
+
+/// A process that runs.
+struct Process {
+    child: Child,
+    said: BufReader<ChildStdout>,
+}
+
+/// What is known of a process that has ended well.
+struct End {
+    measurement: Measurement,
+    /// Resident bytes after being idle.
+    idle: Option<u64>,
+    /// Processor time of the whole process, in nanoseconds.
+    cpu: u64,
+}
+
+impl Process {
+    fn end(self) -> Result<End, String> {
+        self.end_with(|| ())
+    }
+
+    /// Waits for the end; calls `measured` when the process has said what it measured, or has failed.
+    fn end_with(mut self, measured: impl FnOnce()) -> Result<End, String> {
+        let pid = self.child.id();
+        let (done, is_done) = channel::<()>();
+        let (lines, timed_out) = thread::scope(|scope| {
+            let watch = scope.spawn(move || kill_when_late(pid, &is_done));
+            let lines = read_lines(&mut self.said, measured);
+            drop(done);
+            (lines, watch.join().expect("watching does not panic"))
+        });
+        let (status, cpu) = wait(self.child).map_err(|error| format!("cannot be waited for: {error}"))?;
+        if timed_out {
+            return Err(format!("took longer than {} s", LIMIT.as_secs()));
+        }
+        if !status.success() {
+            return Err(reason(status));
+        }
+        let lines = lines.map_err(|error| format!("cannot be read: {error}"))?;
+        let measurement = serde_json::from_str(&lines[0]).map_err(|error| format!("says no measurement: {error}"))?;
+        Ok(End { measurement, idle: lines[1].trim().parse().ok(), cpu })
+    }
+}
+
+/// The two lines that a process may say.
+fn read_lines(said: &mut BufReader<ChildStdout>, measured: impl FnOnce()) -> io::Result<[String; 2]> {
+    let mut lines = [String::new(), String::new()];
+    let first = said.read_line(&mut lines[0]);
+    measured();
+    first?;
+    said.read_line(&mut lines[1])?;
+    Ok(lines)
+}
+
+/// Kills the process if `done` is not closed in time. True if it did.
+fn kill_when_late(pid: u32, done: &Receiver<()>) -> bool {
+    let late = done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+    if late {
+        // SAFETY: no memory is concerned. The process is not reaped before this thread is joined, so it is the same one.
+        unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+    }
+    late
+}
+
+/// Reaps the process: how it ended, and its processor time.
+fn wait(child: Child) -> io::Result<(ExitStatus, u64)> {
+    use std::os::unix::process::ExitStatusExt;
+    let pid = child.id().cast_signed();
+    // `Child` waits for nothing when it is dropped; from here on it is reaped by hand.
+    drop(child);
+    let mut status = 0;
+    // SAFETY: a struct of integers, for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: valid places for the results; nobody else waits for this child.
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
+    if reaped != pid {
+        return Err(io::Error::last_os_error());
+    }
+    let time = |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1_000;
+    Ok((ExitStatus::from_raw(status), time(usage.ru_utime) + time(usage.ru_stime)))
+}
+
+/// Why a process did not end well.
+fn reason(status: ExitStatus) -> String {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(signal) => format!("killed by signal {signal} ({})", signal_name(signal)),
+        // A panic of the workload: a wrong result, or memory that could not be had.
+        None => format!("ended with {status}"),
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGILL => "SIGILL",
+        libc::SIGKILL => "SIGKILL, perhaps out of memory",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGTRAP => "SIGTRAP",
+        _ => "see signal(7)",
+    }
+}
+
+/// Resident memory of a process until `stopped` is closed: milliseconds, bytes.
+fn sample(pid: u32, stopped: &Receiver<()>) -> Vec<(u64, u64)> {
+    let start = Instant::now();
+    let file = format!("/proc/{pid}/statm");
+    let mut samples = Vec::new();
+    while stopped.recv_timeout(SAMPLE) == Err(RecvTimeoutError::Timeout) {
+        // Ended: the rest is silence.
+        let Ok(text) = fs::read_to_string(&file) else { break };
+        let Some(pages) = text.split(' ').nth(1).and_then(|text| text.parse::<u64>().ok()) else { break };
+        // A zombie has none.
+        if pages > 0 {
+            samples.push((start.elapsed().as_millis() as u64, pages * page_size()));
+        }
+    }
+    samples
+}
+
+fn page_size() -> u64 {
+    // SAFETY: no memory is concerned.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) }.cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use magalloc_compare_subject::WORKLOADS;
+
+    fn task(program: &Path) -> Task<'_> {
+        Task { program, workload: &WORKLOADS[0], scale: 1.0, threads: 1 }
+    }
+
+    #[test]
+    fn crashes_and_exit_codes_are_told_apart() {
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(reason(ExitStatus::from_raw(11)), "killed by signal 11 (SIGSEGV)");
+        assert_eq!(reason(ExitStatus::from_raw(101 << 8)), "ended with exit status: 101");
+    }
+
+    #[test]
+    fn failures_are_reasons() {
+        let failed = |program: &str| task(Path::new(program)).timed().unwrap_err();
+        assert!(failed("/nonexistent").contains("cannot be started"));
+        assert_eq!(failed("/bin/false"), "ended with exit status: 1");
+        assert!(failed("/bin/true").contains("says no measurement"));
+        // Prints its arguments: no measurement either.
+        assert!(failed("/bin/echo").contains("says no measurement"));
+    }
+}
