@@ -48,16 +48,18 @@ pub(crate) const SMALL_BYTES_MAX: usize = 32 << 10;
 /// Largest alignment served, in bytes: 1 GiB.
 pub(crate) const ALIGN_MAX: usize = 1 << 30;
 
-/// Slots of a magazine, the sentinel included: 1 KiB of pointers on 64-bit.
+/// Slots of a magazine: 1 KiB of pointers on 64-bit.
 pub(crate) const MAGAZINE_SLOTS: usize = 128;
+/// Blocks that a magazine holds at most: one slot is its link in a stash, one is null and says "empty".
+pub(crate) const MAGAZINE_BLOCKS_MAX: usize = MAGAZINE_SLOTS - 2;
 /// Bytes of blocks that one magazine holds at most: measured, 64 KiB is enough to hide the depot.
 pub(crate) const MAGAZINE_BYTES_MAX: usize = 64 << 10;
 /// Blocks a magazine holds when its class is first used (slow start: a thread that allocates little holds little).
 pub(crate) const MAGAZINE_BLOCKS_FIRST: usize = 8;
 /// Bytes of blocks a magazine holds at most when its class is first used; at least one block.
 pub(crate) const MAGAZINE_BYTES_FIRST: usize = 2 << 10;
-/// Full magazines behind the loaded one, per class. 3 to 7 help bursts by a tenth; 3 keep the record in a page.
-pub(crate) const STASH_MAX: usize = 3;
+/// Full magazines behind the loaded one, per class, that a thread may have unasked.
+pub(crate) const STASH_FIRST: u8 = 3;
 
 /// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
@@ -94,8 +96,8 @@ pub(crate) const DIRTY_BYTES_MAX: usize = 1 << 30;
 pub(crate) const DIRTY_BYTES_MAX: usize = 256 << 20;
 /// Default of `Options::purge_delay_ms`, in milliseconds.
 pub(crate) const PURGE_DELAY_MS: u32 = 1000;
-/// Default of `Options::cache_bytes_max`, in bytes a thread.
-pub(crate) const CACHE_BYTES_MAX: usize = 1 << 20;
+/// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small ones.
+pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
 
 /// A large block of at least this many bytes moves by remapping its pages: below, copying is as fast.
 pub(crate) const RELOCATE_BYTES_MIN: usize = 4 << 20;

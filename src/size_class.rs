@@ -11,7 +11,7 @@
 //! # Checked by  the tests below (every size, every alignment); one prints the table (`--nocapture`)
 //! ```
 
-use crate::config::{GRANULE_BYTES, MAGAZINE_BYTES_MAX, MAGAZINE_SLOTS, SMALL_BYTES_MAX};
+use crate::config::{GRANULE_BYTES, MAGAZINE_BYTES_MAX, MAGAZINE_BLOCKS_MAX, SMALL_BYTES_MAX};
 use crate::units::ClassIndex;
 
 /// log2 of the steps per doubling above 128 bytes.
@@ -115,7 +115,7 @@ const fn make(bytes: usize) -> SizeClass {
         reciprocal: (1u64 << 32).div_ceil(bytes as u64) as u32,
         blocks: (best * GRANULE_BYTES / bytes) as u16,
         granules: best as u8,
-        magazine_blocks: if magazine < MAGAZINE_SLOTS { magazine as u8 } else { MAGAZINE_SLOTS as u8 - 1 },
+        magazine_blocks: if magazine < MAGAZINE_BLOCKS_MAX { magazine as u8 } else { MAGAZINE_BLOCKS_MAX as u8 },
     }
 }
 

@@ -360,7 +360,8 @@ fn errno(error: libc::c_int) {
     const LARGE: usize = 6 << 20;
     let blocks: Vec<_> = (0..8).map(|_| take(&GLOBAL, LARGE)).collect();
     let small: Vec<_> = (0..5_000).map(|_| take(&GLOBAL, 3_000)).collect();
-    let mut filled = Vec::with_capacity(1 << 16);
+    // Room for all that may be had before the kernel is needed: it cannot grow then.
+    let mut filled = Vec::with_capacity(1 << 20);
     if !refuse(&REFUSED, error) {
         return say("skipped\n");
     }

@@ -10,6 +10,7 @@
 use crate::config::{MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
 use crate::os::Os;
 use crate::depot::spare::SpareStack;
+use crate::depot::stash::MAGAZINE_BYTES;
 use crate::meta::Range;
 use crate::sync::AtomicU32;
 use crate::sys::Pages;
@@ -25,10 +26,7 @@ pub type Slot = *mut u8;
 #[cfg_attr(target_pointer_width = "32", repr(align(512)))]
 pub struct Magazine(UnsafeCell<[Slot; MAGAZINE_SLOTS]>);
 
-/// Bytes of a magazine, and its alignment.
-pub const MAGAZINE_BYTES: usize = size_of::<Magazine>();
-
-const _: () = assert!(align_of::<Magazine>() == MAGAZINE_BYTES);
+const _: () = assert!(size_of::<Magazine>() == MAGAZINE_BYTES && align_of::<Magazine>() == MAGAZINE_BYTES);
 
 // SAFETY: shared as raw memory only; I1 says who touches it.
 unsafe impl Sync for Magazine {}

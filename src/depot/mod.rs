@@ -1,8 +1,8 @@
 //! The depot: everything that threads share.
 //!
 //! ```text
-//! # Role        spans from chunks, slabs from spans, partial slabs, spare magazines; the accounts and limits
-//! # Layers      spare -> magazines; budget, alarm, hand -> spans, dirty -> slabs
+//! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
+//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty -> slabs
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
@@ -10,6 +10,7 @@ pub mod alarm;
 pub mod budget;
 pub mod hand;
 pub mod spare;
+pub mod stash;
 
 #[cfg(not(loom))]
 pub mod dirty;

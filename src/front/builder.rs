@@ -82,7 +82,8 @@ impl Magalloc {
     }
 
     /// Bytes of free blocks that a thread's cache may hold, over all size classes, beside the first few blocks of
-    /// each. Default: 1 MiB.
+    /// each. In a small heap it is less: a quarter, or the thread's part of an eighth of what the heap holds, if that is
+    /// more. Default: 4 MiB.
     #[must_use]
     pub const fn cache_bytes_max(mut self, bytes: usize) -> Self {
         self.options.cache_bytes_max = bytes;

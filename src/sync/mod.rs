@@ -8,9 +8,9 @@
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicPtr, Ordering, fence};
+pub use loom::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
-pub use model::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+pub use model::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
 pub use crossbeam_utils::CachePadded;
 

@@ -9,16 +9,16 @@ use core::ops::Deref;
 use loom::sync::atomic::Ordering;
 
 macro_rules! atomics {
-    ($($name:ident of $value:ty)*) => {
+    ($($name:ident $(<$type:ident>)? of $value:ty)*) => {
         $(
             /// loom's atomic, every load of which is explored.
             #[derive(Debug)]
-            pub struct $name {
-                value: loom::sync::atomic::$name,
+            pub struct $name$(<$type>)? {
+                value: loom::sync::atomic::$name$(<$type>)?,
                 loads: loom::sync::atomic::AtomicU8,
             }
 
-            impl $name {
+            impl$(<$type>)? $name$(<$type>)? {
                 /// An atomic with that value.
                 #[track_caller]
                 pub fn new(value: $value) -> Self {
@@ -36,8 +36,8 @@ macro_rules! atomics {
                 }
             }
 
-            impl Deref for $name {
-                type Target = loom::sync::atomic::$name;
+            impl$(<$type>)? Deref for $name$(<$type>)? {
+                type Target = loom::sync::atomic::$name$(<$type>)?;
 
                 fn deref(&self) -> &Self::Target {
                     &self.value
@@ -47,4 +47,4 @@ macro_rules! atomics {
     };
 }
 
-atomics! { AtomicU8 of u8 AtomicU16 of u16 AtomicU32 of u32 AtomicU64 of u64 AtomicUsize of usize }
+atomics! { AtomicPtr<T> of *mut T AtomicU8 of u8 AtomicU16 of u16 AtomicU32 of u32 AtomicU64 of u64 AtomicUsize of usize }

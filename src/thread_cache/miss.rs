@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! # Order       malloc: the newest stashed magazine, else a refill from slabs.
-//!               free: more capacity, else the stash, else the oldest blocks are dissolved.
-//!               So blocks leave in the order in which they came, and the newest, which are warm, stay.
+//!               free: more capacity, else the stash, else older blocks are dissolved: the newest, which are warm,
+//!               stay.
 //! ```
 
-use super::{Cached, Full, Ordering, Others, dummy_top};
+use super::sizing::{Place, Way};
+use super::{Cached, Ordering, Others, dummy_top};
 use crate::config::MAGAZINE_SLOTS;
 use crate::depot::magazines::{Magazine, Slot};
+use crate::depot::stash::{Full, InMagazine};
 use crate::size_class;
 use crate::sync::AtomicU64;
 use crate::sys::Pages;
@@ -52,7 +54,7 @@ impl<P: Pages> Cached<'_, P> {
 
     fn allocate_inside(&self, class: ClassIndex) -> *mut u8 {
         let state = &self.cache.classes[class.get()];
-        state.count_miss();
+        let place = state.count_miss(Way::Out);
         match self.cache.loaded(class) {
             None => {
                 if !self.load_first(class) {
@@ -66,7 +68,7 @@ impl<P: Pages> Cached<'_, P> {
                     self.cache.tops.set_top(class, slot_at(full.magazine, MAGAZINE_SLOTS));
                     return self.cache.tops.pop(class);
                 }
-                let capacity = self.grown_capacity(class);
+                let capacity = self.grown_capacity(class, place);
                 self.set_empty(class, empty, capacity);
             }
         }
@@ -76,7 +78,7 @@ impl<P: Pages> Cached<'_, P> {
 
     fn free_inside(&self, class: ClassIndex, block: *mut u8) {
         let state = &self.cache.classes[class.get()];
-        state.count_miss();
+        let place = state.count_miss(Way::In);
         match self.cache.loaded(class) {
             None => {
                 if !self.load_first(class) {
@@ -84,7 +86,7 @@ impl<P: Pages> Cached<'_, P> {
                     return;
                 }
             }
-            Some(full) => self.make_room(class, full),
+            Some(full) => self.make_room(class, full, place),
         }
         let pushed = self.cache.tops.push(class, block);
         debug_assert!(pushed, "there is room now");
@@ -107,6 +109,7 @@ impl<P: Pages> Cached<'_, P> {
         let capacity = self.cache.classes[class.get()].capacity();
         let top = self.cache.tops.top(class);
         count(&self.cache.refills);
+        self.cache.classes[class.get()].count_refill();
         let (want, others) = (capacity.div_ceil(2), self.others());
         // SAFETY: the magazine is empty, so `capacity` slots of it, which hold stale pointers, lie behind `top`.
         let slots = unsafe { core::slice::from_raw_parts_mut(top, capacity) };
@@ -116,38 +119,48 @@ impl<P: Pages> Cached<'_, P> {
     }
 
     /// Makes room in the full loaded magazine.
-    fn make_room(&self, class: ClassIndex, full: *mut Magazine) {
+    fn make_room(&self, class: ClassIndex, full: *mut Magazine, place: Place) {
         let state = &self.cache.classes[class.get()];
         let capacity = state.capacity();
-        let grown = self.grown_capacity(class);
+        let grown = self.grown_capacity(class, place);
         if grown > capacity {
             self.move_blocks(class, full, capacity, grown);
             return;
         }
-        let full = Full { magazine: full, start: state.start() };
-        if !state.stash.is_full() && self.grant_stash(class, capacity) {
-            if let Some(empty) = self.take_magazine() {
-                state.stash.push(full);
-                self.set_empty(class, empty, capacity);
-                return;
-            }
-            self.uncount_stash(class, capacity);
+        let stashed = Full { magazine: full, start: state.start() };
+        if self.is_worth_stashing(class, stashed) && self.stash(class, stashed) {
+            return;
         }
-        if let Some(oldest) = self.stash_shift(class) {
-            self.dissolve(class, oldest.magazine, oldest.start.into(), oldest.blocks());
-            // What it held is granted to the one that takes its place.
-            if self.grant_stash(class, capacity) {
-                state.stash.push(full);
-                self.set_empty(class, oldest.magazine, capacity);
-                return;
-            }
-            self.put_aside(oldest.magazine);
-        }
-        let full = full.magazine;
         // Half: the next frees find room, and the next mallocs blocks.
-        let old = capacity.div_ceil(2);
-        self.dissolve(class, full, usize::from(state.start()), old);
-        self.move_blocks(class, full, capacity - old, capacity);
+        let kept = self.kept_capacity(class, place);
+        let old = capacity - kept / 2;
+        self.dissolve(class, stashed.magazine, usize::from(stashed.start), old);
+        self.move_blocks(class, stashed.magazine, capacity - old, kept);
+    }
+
+    /// Stashes the loaded magazine, which is full, and loads an empty one; if need be in the place of an older one.
+    fn stash(&self, class: ClassIndex, full: Full) -> bool {
+        let push = |empty| {
+            let lost = self.cache.classes[class.get()].stash.push(full, &InMagazine);
+            self.uncount_stash(class, lost);
+            self.set_empty(class, empty, full.blocks());
+        };
+        if self.grant_stash(class, full) {
+            if let Some(empty) = self.take_magazine() {
+                push(empty);
+                return true;
+            }
+            self.uncount_stash(class, full.blocks());
+        }
+        let Some(older) = self.stash_shift(class) else { return false };
+        self.dissolve(class, older.magazine, older.start.into(), older.blocks());
+        // What it held is granted to the one that takes its place.
+        if self.grant_stash(class, full) {
+            push(older.magazine);
+            return true;
+        }
+        self.put_aside(older.magazine);
+        false
     }
 
     /// Gives all blocks back to their slabs and all magazines to the pool.
@@ -155,10 +168,7 @@ impl<P: Pages> Cached<'_, P> {
         for class in size_class::all() {
             self.cache.enter(Some(class));
             let state = &self.cache.classes[class.get()];
-            while let Some(full) = self.stash_shift(class) {
-                self.dissolve(class, full.magazine, full.start.into(), full.blocks());
-                self.give_magazine(full.magazine);
-            }
+            self.empty_stash(class);
             let Some(magazine) = self.cache.loaded(class) else { continue };
             let blocks = self.cache.loaded_blocks(class);
             self.dissolve(class, magazine, usize::from(state.start()), blocks);

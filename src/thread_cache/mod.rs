@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
-//!               or full (`miss`); the full magazines behind (`stash`); how much is kept (`sizing`); what others may
-//!               do with a cache (`others`)
+//!               or full (`miss`); the full magazines behind (`depot::stash`); how much is kept (`sizing`); what others
+//!               may do with a cache (`others`)
 //! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to
 //!               all classes together stay within `Options::cache_bytes_max` (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
@@ -18,19 +18,18 @@
 mod miss;
 mod others;
 mod sizing;
-mod stash;
 
 pub use others::{Caches, Others};
 
 use crate::config::MAGAZINE_SLOTS;
 use crate::depot::Depot;
-use crate::depot::magazines::{MAGAZINE_BYTES, Magazine, Slot};
+use crate::depot::magazines::{Magazine, Slot};
+use crate::depot::stash::{MAGAZINE_BYTES, Stash};
 use crate::owner::{OwnerIndex, Owners};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::slab::UseByte;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::units::ClassIndex;
-use stash::{Full, Stash};
 
 /// A magazine that looks empty to malloc and full to free: of every class before its first use, and of every
 /// class of a thread that has no cache.
@@ -164,12 +163,17 @@ const ALL_CLASSES: u8 = u8::MAX;
 #[derive(Debug)]
 #[repr(C)]
 struct ClassCache {
-    /// Full magazines.
+    /// Full magazines: new ones, and those that are given up first.
     stash: Stash,
+    older: Stash,
     /// First slot of the loaded magazine: its capacity is what lies behind.
     start: AtomicU8,
     /// Misses since the search for capacity came by; see `sizing`.
     misses: AtomicU8,
+    /// Full magazines that may be stashed if they are worth it; see `sizing`.
+    stash_limit: AtomicU8,
+    /// Which way blocks went in the last misses, and in how many; see `sizing`.
+    streak: AtomicU8,
 }
 
 /// Relaxed accesses: I1.
@@ -193,6 +197,13 @@ impl ClassCache {
     fields! {
         start set_start: start u8;
         misses set_misses: misses u8;
+        stash_limit set_stash_limit: stash_limit u8;
+        streak set_streak: streak u8;
+    }
+
+    /// Blocks in full magazines, at some moment.
+    fn stashed_blocks(&self) -> usize {
+        self.stash.blocks() + self.older.blocks()
     }
 
     /// Blocks that the loaded magazine can hold.
@@ -248,7 +259,10 @@ impl ThreadCache {
             let state = &self.classes[class.get()];
             state.set_start(0);
             state.stash.begin();
+            state.older.begin();
             state.set_misses(0);
+            state.set_stash_limit(0);
+            state.set_streak(0);
         }
         self.set_granted(0);
         self.set_granted_loaded(0);
@@ -308,7 +322,7 @@ impl ThreadCache {
 
     /// Blocks cached of `class`, at some moment.
     pub fn blocks(&self, class: ClassIndex) -> usize {
-        self.loaded_blocks(class) + self.classes[class.get()].stash.blocks()
+        self.loaded_blocks(class) + self.classes[class.get()].stashed_blocks()
     }
 
     /// What was counted, and what is cached, at some moment; a cache whose thread has ended holds nothing.

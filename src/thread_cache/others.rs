@@ -9,9 +9,10 @@
 //! ```
 
 use super::miss::slot_at;
-use super::{Cached, Full, ThreadCache, dummy_top};
-use crate::config::{RECORDS_MAX, STASH_MAX};
+use super::{Cached, ThreadCache, dummy_top};
+use crate::config::RECORDS_MAX;
 use crate::depot::Depot;
+use crate::depot::stash::{Full, InMagazine};
 use crate::meta::Range;
 use crate::owner::{Owners, Reclaim};
 use crate::size_class;
@@ -91,10 +92,12 @@ impl<P: Pages> Others<'_, P> {
 
     fn take_stash(&self, cache: &ThreadCache) {
         for class in size_class::all() {
-            // No more often than there are places: the owner may go on filling them.
-            for _ in 0..STASH_MAX {
-                let Some(full) = cache.classes[class.get()].stash.take_any() else { break };
-                self.dissolve(class, full);
+            let state = &cache.classes[class.get()];
+            for stash in [&state.older, &state.stash] {
+                let mut taken = stash.take_all();
+                while let Some(full) = taken.pop(&InMagazine) {
+                    self.dissolve(class, full);
+                }
             }
         }
     }
@@ -149,7 +152,7 @@ impl ThreadCache {
     fn forget(&self, class: ClassIndex) {
         self.tops.set_top(class, dummy_top());
         let state = &self.classes[class.get()];
-        while state.stash.take_any().is_some() {}
         state.stash.begin();
+        state.older.begin();
     }
 }

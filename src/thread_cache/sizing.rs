@@ -5,14 +5,18 @@
 //!               took from the stash count until the thread comes upon their places.
 //!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
 //!               the stash of a thread that idles, but not what is loaded
+//! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case
 //! # Policy      a miss doubles the class's capacity, up to a whole magazine; where there is no more, full magazines
-//!               are stashed. At the bound, capacity is taken from classes that did not miss since the search came by
+//!               are stashed: three, and as many more as refills have shown to be missing, if their blocks lie
+//!               together. At the bound, capacity is taken from classes that did not miss since the search came by
 //!               last, but only at every 16th miss: else classes in use would take from each other all the time.
 //!               Once in a turn of purging, each class that did not miss since the last one loses half.
 //! ```
 
-use super::{Cached, ClassCache, Full};
-use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST};
+use super::miss::slot_at;
+use super::{Cached, ClassCache};
+use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST};
+use crate::depot::stash::{Full, InMagazine};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::sys::Pages;
 use crate::units::ClassIndex;
@@ -23,16 +27,37 @@ const FIRST_BYTES_SURE: usize = 8 << 10;
 /// Misses of a class between two searches for capacity to take away.
 const MISSES_PER_SEARCH: u8 = 16;
 
-/// The loaded magazines together hold at most the bound divided by this: 256 KiB by default.
-const LOADED_SHARE: usize = 4;
+/// The bound divided by this is what a thread may have in any case, and what its loaded magazines hold at most: 1 MiB
+/// by default, as much as other allocators' pages of a thread's size classes.
+const SURE_SHARE: usize = 4;
+/// Beyond that, the caches of all threads together hold at most what the heap holds, divided by this.
+const HEAP_SHARE: usize = 8;
 /// The bound is divided by this while the heap holds more than the soft limit.
 const PRESSED_SHARE: usize = 8;
 
+/// After so many misses of free, without one of malloc between them, a class is one that the thread only frees.
+const STREAK: u8 = 4;
+/// Of what a thread may have loaded, this share is for such classes: their blocks are of no use to it, each may keep a
+/// whole OS page, and what an idle thread has loaded nobody can take.
+const IN_ONLY_SHARE: usize = 4;
+
 /// What capacity is granted for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
+    /// A loaded magazine.
     Loaded,
+    /// A loaded magazine of a class that the thread only frees.
+    InOnly,
     Stash,
+}
+
+/// Which way the blocks of a class went when it missed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// malloc found nothing.
+    Out = 0,
+    /// free found no room.
+    In = 1,
 }
 
 /// Blocks that the first magazine of a class holds.
@@ -41,10 +66,40 @@ fn first_blocks(class: ClassIndex) -> usize {
     (MAGAZINE_BYTES_FIRST / shape.bytes as usize).clamp(1, MAGAZINE_BLOCKS_FIRST).min(shape.magazine_blocks.into())
 }
 
+/// Do the blocks of a full magazine lie together, so that the mallocs to come find warm pages? Then it is worth keeping
+/// as it is; else its blocks had better go home, where they meet their neighbours. A sample decides.
+fn is_local(class: ClassIndex, full: Full) -> bool {
+    /// Blocks from one look to the next.
+    const STEP: usize = 16;
+    /// What lies between them, at most: two OS pages, or twice the blocks.
+    const NEAR_BYTES: usize = 8192;
+    const NEAR_BLOCKS: usize = 2 * STEP;
+    let near = NEAR_BYTES.max(NEAR_BLOCKS * shape(class).bytes as usize);
+    let sample = |number: usize| {
+        // SAFETY: I2 of `depot::stash`: these slots hold blocks; the magazine is the caller's.
+        unsafe { *slot_at(full.magazine, usize::from(full.start) + number) }.addr()
+    };
+    let looks = (full.blocks() - 1) / STEP;
+    let far = (0..looks).filter(|look| sample(look * STEP).abs_diff(sample((look + 1) * STEP)) > near).count();
+    // One more than every fourth: a magazine mostly has blocks of two or three places.
+    far <= 1 + looks / 4
+}
+
 impl ClassCache {
-    /// Counts a miss; never 0, which means that the class did not miss since the search came by.
-    pub(super) fn count_miss(&self) {
+    /// Counts a miss; never 0, which means that the class did not miss since the search came by. Returns what a larger
+    /// magazine would be granted for.
+    pub(super) fn count_miss(&self, way: Way) -> Place {
         self.set_misses(self.misses().wrapping_add(1).max(1));
+        let last = self.streak();
+        let is_same = last & Way::In as u8 == way as u8;
+        let length = if is_same { (last >> 1).saturating_add(1).min(STREAK) } else { 1 };
+        self.set_streak(length << 1 | way as u8);
+        if way == Way::In && length == STREAK { Place::InOnly } else { Place::Loaded }
+    }
+
+    /// Notes that blocks had to come from slabs: had the thread kept more of what it freed, they had not.
+    pub(super) fn count_refill(&self) {
+        self.set_stash_limit(self.stash_limit().saturating_add(1));
     }
 
     /// Notes that the search came by; was there a miss since the last time?
@@ -69,23 +124,22 @@ impl<P: Pages> Cached<'_, P> {
     }
 
     /// Capacity of the loaded magazine after the attempt to double it.
-    pub(super) fn grown_capacity(&self, class: ClassIndex) -> usize {
+    pub(super) fn grown_capacity(&self, class: ClassIndex, place: Place) -> usize {
         let shape = shape(class);
-        let capacity = self.cache.classes[class.get()].capacity();
+        let state = &self.cache.classes[class.get()];
+        let capacity = state.capacity();
         let grown = (capacity * 2).min(shape.magazine_blocks.into());
         let more = (grown - capacity) * shape.bytes as usize;
-        if more > 0 && self.grant(more, Place::Loaded, class) { grown } else { capacity }
-    }
-
-    /// May a full magazine of `blocks` be stashed?
-    pub(super) fn grant_stash(&self, class: ClassIndex, blocks: usize) -> bool {
-        self.grant(blocks * shape(class).bytes as usize, Place::Stash, class)
+        if more > 0 && self.grant(more, place, class) { grown } else { capacity }
     }
 
     /// Takes the newest magazine out of the stash, to be loaded instead of the present one.
     pub(super) fn stash_pop(&self, class: ClassIndex) -> Option<Full> {
         let state = &self.cache.classes[class.get()];
-        let popped = state.stash.pop(|lost| self.uncount_stash(class, lost))?;
+        let Some(popped) = state.stash.pop(&InMagazine).or_else(|| state.older.pop(&InMagazine)) else {
+            self.uncount_lost(class);
+            return None;
+        };
         let bytes = shape(class).bytes as usize;
         // The present one's capacity is given up, the popped one's is counted as loaded from now on.
         self.cache.set_granted(self.cache.granted() - state.capacity() * bytes);
@@ -94,12 +148,45 @@ impl<P: Pages> Cached<'_, P> {
         Some(popped)
     }
 
-    /// Takes the oldest magazine out of the stash, to be dissolved.
+    /// May `full` be stashed? What others took of the stash does not count any more.
+    pub(super) fn grant_stash(&self, class: ClassIndex, full: Full) -> bool {
+        self.uncount_lost(class);
+        let state = &self.cache.classes[class.get()];
+        let limit = STASH_FIRST.max(state.stash_limit());
+        state.stashed_blocks() / full.blocks() < limit.into()
+            && self.grant(full.blocks() * shape(class).bytes as usize, Place::Stash, class)
+    }
+
+    /// Is `full` worth being stashed beside what is there, or instead of it?
+    pub(super) fn is_worth_stashing(&self, class: ClassIndex, full: Full) -> bool {
+        let stashed = self.cache.classes[class.get()].stashed_blocks() / full.blocks();
+        stashed < STASH_FIRST.into() || is_local(class, full)
+    }
+
+    /// Takes a magazine of the older half of the stash out, to be dissolved.
     pub(super) fn stash_shift(&self, class: ClassIndex) -> Option<Full> {
         let state = &self.cache.classes[class.get()];
-        let shifted = state.stash.shift(|lost| self.uncount_stash(class, lost))?;
+        let shifted = state.older.pop(&InMagazine).or_else(|| {
+            self.uncount_lost(class);
+            self.uncount_stash(class, state.stash.move_to(&state.older));
+            state.older.pop(&InMagazine)
+        })?;
         self.uncount_stash(class, shifted.blocks());
         Some(shifted)
+    }
+
+    /// Gives home all that is stashed.
+    pub(super) fn empty_stash(&self, class: ClassIndex) {
+        while let Some(full) = self.stash_shift(class) {
+            self.dissolve(class, full.magazine, full.start.into(), full.blocks());
+            self.put_aside(full.magazine);
+        }
+        self.uncount_lost(class);
+    }
+
+    fn uncount_lost(&self, class: ClassIndex) {
+        let state = &self.cache.classes[class.get()];
+        self.uncount_stash(class, state.stash.forget_lost() + state.older.forget_lost());
     }
 
     /// Gives up what was granted for a magazine of `blocks` in the stash.
@@ -132,15 +219,39 @@ impl<P: Pages> Cached<'_, P> {
 
     /// Do `bytes` more stay within the bounds?
     fn fits(&self, bytes: usize, place: Place) -> bool {
-        let share = if self.depot.is_pressed() { PRESSED_SHARE } else { 1 };
-        let most = self.depot.settings.cache_bytes_max() / share;
-        let loaded_fits = place != Place::Loaded || self.cache.granted_loaded() + bytes <= most / LOADED_SHARE;
-        loaded_fits && self.cache.granted() + bytes <= most
+        let most = self.depot.settings.cache_bytes_max();
+        let (sure, all) = if self.depot.is_pressed() {
+            (most / PRESSED_SHARE, most / PRESSED_SHARE)
+        } else {
+            let sure = most / SURE_SHARE;
+            let share = self.depot.budget.held() / (HEAP_SHARE * self.owners.made().max(1));
+            (sure, share.clamp(sure, most))
+        };
+        let loaded = match place {
+            Place::Loaded => sure,
+            Place::InOnly => sure / IN_ONLY_SHARE,
+            Place::Stash => usize::MAX,
+        };
+        self.cache.granted_loaded() + bytes <= loaded && self.cache.granted() + bytes <= all
+    }
+
+    /// Capacity of the loaded magazine, which is full, when older blocks have been given home: half of it, if the class
+    /// is one that the thread only frees and such classes have more than their share.
+    pub(super) fn kept_capacity(&self, class: ClassIndex, place: Place) -> usize {
+        let capacity = self.cache.classes[class.get()].capacity();
+        let kept = (capacity / 2).max(first_blocks(class));
+        if place != Place::InOnly || kept >= capacity || self.fits(0, place) {
+            return capacity;
+        }
+        let freed = (capacity - kept) * shape(class).bytes as usize;
+        self.cache.set_granted(self.cache.granted() - freed);
+        self.cache.set_granted_loaded(self.cache.granted_loaded() - freed);
+        kept
     }
 
     fn count_granted(&self, bytes: usize, place: Place) {
         self.cache.set_granted(self.cache.granted() + bytes);
-        if place == Place::Loaded {
+        if place != Place::Stash {
             self.cache.set_granted_loaded(self.cache.granted_loaded() + bytes);
         }
     }
@@ -149,7 +260,8 @@ impl<P: Pages> Cached<'_, P> {
     pub(super) fn shrink_unused(&self) {
         self.cache.enter(None);
         for class in size_class::all() {
-            if !self.cache.classes[class.get()].take_misses() {
+            let state = &self.cache.classes[class.get()];
+            if !state.take_misses() {
                 self.shrink(class);
             }
         }
@@ -169,10 +281,8 @@ impl<P: Pages> Cached<'_, P> {
     fn shrink(&self, class: ClassIndex) {
         let Some(magazine) = self.cache.loaded(class) else { return };
         let state = &self.cache.classes[class.get()];
-        while let Some(oldest) = self.stash_shift(class) {
-            self.dissolve(class, oldest.magazine, oldest.start.into(), oldest.blocks());
-            self.put_aside(oldest.magazine);
-        }
+        self.empty_stash(class);
+        state.set_stash_limit(state.stash_limit() / 2);
         let (capacity, first) = (state.capacity(), first_blocks(class));
         let bytes = shape(class).bytes as usize;
         let smaller = if capacity > first {

@@ -80,8 +80,8 @@ pub(crate) struct About {
 }
 
 impl Subject {
-    /// Builds the program and gives its path, or why it could not be built. The last lines of the compiler's words go with
-    /// the reason.
+    /// Builds the program and gives its path, or why it could not be built. The last lines of the compiler's words go
+    /// with the reason.
     pub(crate) fn build(&self) -> Result<PathBuf, String> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("subject/Cargo.toml");
         let mut cargo = Command::new(cargo());

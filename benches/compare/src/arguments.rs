@@ -10,8 +10,8 @@ use crate::allocators;
 
 /// Measures magalloc beside the allocators that a user could pick instead.
 ///
-/// Every run is a process of its own, with the allocator as its global one. The allocators take turns, so that what else
-/// the machine does falls on all of them. The others are built from their current crates: that wants a C and a C++
+/// Every run is a process of its own, with the allocator as its global one. The allocators take turns, so that what
+/// else the machine does falls on all of them. The others are built from their current crates: that wants a C and a C++
 /// compiler and cmake, and takes some minutes the first time.
 #[derive(Debug, Parser)]
 #[command(name = "magalloc-compare", version, after_help = EXAMPLES)]

@@ -117,7 +117,8 @@ impl Cell {
         self.failure.get_or_insert(reason);
     }
 
-    /// Notes a result that is not as it should be. Without anything to compare with, the runs are compared with each other.
+    /// Notes a result that is not as it should be. Without anything to compare with, the runs are compared with each
+    /// other.
     fn check(&mut self, expected: Option<u64>) {
         let mut results = (self.runs.iter().map(|run| run.measurement.checksum))
             .chain(self.memory.iter().map(|run| run.measurement.checksum));
@@ -147,7 +148,8 @@ pub(crate) fn by_blocks(plan: &Plan, programs: &Programs, watch: &impl Watch) ->
     workloads.iter().map(|workload| of(workload)).collect()
 }
 
-/// One workload at several points. `at` of the result is the number of threads, or of operations where that is what grows.
+/// One workload at several points. `at` of the result is the number of threads, or of operations where that is what
+/// grows.
 fn series<'program>(
     plan: &Plan,
     workload: &'static Workload,

@@ -157,7 +157,8 @@ fn read_lines(said: &mut BufReader<ChildStdout>, measured: impl FnOnce()) -> io:
 fn kill_when_late(pid: u32, done: &Receiver<()>) -> bool {
     let late = done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
     if late {
-        // SAFETY: no memory is concerned. The process is not reaped before this thread is joined, so it is the same one.
+        // SAFETY: no memory is concerned. The process is not reaped before this thread is joined, so it is the same
+        // one.
         unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
     }
     late

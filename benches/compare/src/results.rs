@@ -119,6 +119,7 @@ pub struct Series {
     pub stands_for: &'static str,
     /// Threads or blocks, ascending.
     pub at: Vec<usize>,
-    /// For each allocator, for each of `at`: the median of nanoseconds of wall time for one operation; None where it failed.
+    /// For each allocator, for each of `at`: the median of nanoseconds of wall time for one operation; None where it
+    /// failed.
     pub nanoseconds: Vec<Vec<Option<f64>>>,
 }

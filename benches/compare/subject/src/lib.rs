@@ -1,7 +1,7 @@
 //! What is measured: the workloads, and the measuring of one of them in a process of its own.
 //!
-//! `magalloc-compare` starts a process of this crate's program for each run. The program is built once for each allocator,
-//! as its global one; the workloads are the same code in all of them.
+//! `magalloc-compare` starts a process of this crate's program for each run. The program is built once for each
+//! allocator, as its global one; the workloads are the same code in all of them.
 
 pub mod measure;
 pub mod random;

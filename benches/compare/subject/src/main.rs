@@ -42,8 +42,8 @@ static GLOBAL: tcmalloc_better::TCMalloc = tcmalloc_better::TCMalloc;
 enum Task {
     /// `about`: which version of the allocator this is, and how long malloc and free of 64 bytes take.
     About,
-    /// `WORKLOAD SCALE THREADS SEED (end | idle)`: the measurement; with `idle` another line 2 s later, with the bytes that
-    /// are resident then.
+    /// `WORKLOAD SCALE THREADS SEED (end | idle)`: the measurement; with `idle` another line 2 s later, with the bytes
+    /// that are resident then.
     Run { workload: &'static Workload, parameters: Parameters, idle: bool },
 }
 
