@@ -165,7 +165,6 @@ fn facts(row: &Row) -> String {
 mod tests {
     use super::*;
     use crate::statistics::sample::{plausible, results};
-    use std::fs;
 
     /// What the page loads or leads to, apart from the script of the library, which is not ours.
     fn own_text(page: &str) -> String {
