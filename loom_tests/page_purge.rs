@@ -21,7 +21,7 @@ use magalloc::owner::notify::NotifyStack;
 use magalloc::size_class::{self, class_of, shape};
 use magalloc::slab::bitmap::{FreeWord, Released};
 use magalloc::slab::marks::PageMarks;
-use magalloc::slab::page_purge::{Geometry, Left, Parts, purge};
+use magalloc::slab::page_purge::{Geometry, Left, Parts, finish, take};
 use magalloc::slab::{GranuleUse, Slab, UseCell};
 use magalloc::sync::planted::bug;
 use magalloc::sync::{Ordering, fence};
@@ -256,7 +256,16 @@ impl Site {
 
     /// `Purge::purge_slabs` of a slab that was found as one of `class`.
     fn purge(&self, class: ClassIndex) -> Left {
-        purge(Geometry::new(shape(class), self.page_shift), &Visit { site: self, class }, true)
+        let (geometry, visit) = (Geometry::new(shape(class), self.page_shift), Visit { site: self, class });
+        let taken = match take(geometry, &visit, true) {
+            Ok(taken) => taken,
+            Err(left) => return left,
+        };
+        taken.for_each_run(|first, count| {
+            let pieces = self.pieces(first << self.page_shift, (first + count) << self.page_shift);
+            pieces.iter().for_each(|piece| piece.own(|contents| *contents = 0));
+        });
+        finish(geometry, &visit, taken, true)
     }
 
     /// `SlabRef::note_unpurged`, after a release.
@@ -322,12 +331,6 @@ impl Parts for Visit<'_> {
 
     fn is_same(&self) -> bool {
         self.site.class() == Some(self.class)
-    }
-
-    fn drop_pages(&self, first: usize, count: usize) -> bool {
-        let pieces = self.site.pieces(first << self.site.page_shift, (first + count) << self.site.page_shift);
-        pieces.iter().for_each(|piece| piece.own(|contents| *contents = 0));
-        true
     }
 
     fn release(&self, word: usize, mask: u64) {

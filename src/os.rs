@@ -7,7 +7,7 @@
 //! ```
 
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{HugeAdvice, Pages, Relocated};
+use crate::sys::{HugeAdvice, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -24,6 +24,8 @@ struct Counts {
     mapped: AtomicUsize,
     /// 1 once a reservation was refused.
     scarce: AtomicU8,
+    /// 1 once the kernel turned out to take one range at a time.
+    one_by_one: AtomicU8,
 }
 
 impl<P: Pages> Os<P> {
@@ -34,6 +36,7 @@ impl<P: Pages> Os<P> {
             purges: AtomicU64::new(0),
             mapped: AtomicUsize::new(0),
             scarce: AtomicU8::new(0),
+            one_by_one: AtomicU8::new(0),
         };
         Self { pages, counts: CachePadded::new(counts) }
     }
@@ -73,6 +76,12 @@ impl<P: Pages> Os<P> {
         self.counts.calls.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn count_purge(&self) {
+        self.count();
+        // ordering: Relaxed, a statistic.
+        self.counts.purges.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// See `Pages::reserve`.
     pub fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.count();
@@ -103,11 +112,37 @@ impl<P: Pages> Os<P> {
     /// As there.
     #[must_use]
     pub unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        self.count();
-        // ordering: Relaxed, a statistic.
-        self.counts.purges.fetch_add(1, Ordering::Relaxed);
+        self.count_purge();
         // SAFETY: the same promise.
         unsafe { self.pages.purge(start, bytes) }
+    }
+
+    /// Gives the pages of all runs back, in one call where the kernel does that. `false`: some were refused.
+    ///
+    /// # Safety
+    /// As for `Pages::purge_runs`.
+    #[must_use]
+    pub unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool {
+        // ordering: Relaxed, a hint about the machine.
+        let at_once = runs.len() > 1 && self.counts.one_by_one.load(Ordering::Relaxed) == 0;
+        if at_once {
+            self.count_purge();
+            // SAFETY: the same promise.
+            if unsafe { self.pages.purge_runs(runs) } {
+                return true;
+            }
+        }
+        let mut all = true;
+        for run in runs {
+            // SAFETY: the same promise, for each run.
+            all &= unsafe { self.purge(run.start, run.bytes) };
+        }
+        if at_once && all {
+            // It was the call, not the pages.
+            // ordering: Relaxed, as above.
+            self.counts.one_by_one.store(1, Ordering::Relaxed);
+        }
+        all
     }
 
     /// See `Pages::relocate`.

@@ -9,9 +9,9 @@
 //!               comes by on a slow path, a few chunks at a time (`tick`)
 //! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
 //!               left to give back, nothing is looked at, and nobody wakes
-//! # Progress    lock-free: any number of threads may be in here. One that is stopped withholds the blocks of one
-//!               slab's free pages or one chunk's granules, and the note of that chunk; a fork, and a request that
-//!               finds no memory, then waits 10 ms in vain
+//! # Progress    lock-free: any number of threads may be in here. One that is stopped withholds the blocks of
+//!               some slabs' free pages (`BATCH_SLABS`) or one chunk's granules, and the note of that chunk; a fork, and a
+//!               request that finds no memory, then waits 10 ms in vain
 //! # Not here    the pages of granules (see `depot::dirty`), those of a slab (see `slab::page_purge`)
 //! # Checked by  heap::purging, tests/burst_idle.rs, loom_tests/page_purge.rs, loom_tests/alarm.rs
 //! ```
@@ -22,14 +22,16 @@ use crate::depot::dirty::Due;
 use crate::granule_map::{Region, SlabRef};
 use crate::options::HugePages;
 use crate::owner::Reclaim;
+use crate::size_class::SLAB_GRANULES_MAX;
 use crate::slab::GranuleUse;
 use crate::slab::bitmap::FreeWord;
-use crate::slab::marks::PageMarks;
-use crate::slab::page_purge::{self, Left, Parts};
+use crate::slab::marks::{PAGES_MAX, PageMarks};
+use crate::slab::page_purge::{self, Left, Parts, Taken};
 use crate::sync::{AtomicU64, Ordering};
-use crate::sys::Pages;
+use crate::sys::{PageRun, Pages};
 use crate::thread_cache::Others;
 use crate::units::{ClassIndex, GranuleIndex};
+use core::ptr::NonNull;
 
 /// Shortest turn, in milliseconds: a step of the clock.
 const TURN_MS_MIN: u64 = 10;
@@ -37,6 +39,10 @@ const TURN_MS_MIN: u64 = 10;
 const TICK_CHUNKS: usize = 4;
 /// Milliseconds between two such looks.
 const TICK_PAUSE_MS: u64 = 1;
+/// Slabs whose pages are given back at once, and runs of pages, at most: each call of the kernel interrupts the other
+/// processors that run the program, which takes longer than all else it does. Small enough for a stack of 16 KiB.
+const BATCH_SLABS: usize = 16;
+const BATCH_RUNS: usize = SLAB_GRANULES_MAX * PAGES_MAX / 2;
 
 /// How far the ticks are. A turn may be begun by one thread and ended by another.
 #[derive(Debug)]
@@ -224,6 +230,7 @@ impl<P: Pages> Purge<'_, P> {
     /// Gives back the free pages of a chunk's slabs that are due. `true`: others are left that will be.
     fn purge_slabs(&self, region: &Region, chunk: usize, due: Due) -> bool {
         let mut left = false;
+        let mut batch = Batch::new(&self.others);
         let mut next = 0;
         while next < CHUNK_GRANULES {
             let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + next);
@@ -233,10 +240,64 @@ impl<P: Pages> Purge<'_, P> {
             {
                 let slab = SlabRef::new(region, granule, class);
                 let parts = SlabParts { others: &self.others, slab };
-                left |= page_purge::purge(slab.geometry(), &parts, due == Due::All) == Left::FreePages;
+                left |= match page_purge::take(slab.geometry(), &parts, due == Due::All) {
+                    Ok(taken) => batch.add(slab, taken),
+                    Err(left) => left == Left::FreePages,
+                };
                 next += usize::from(slab.shape().granules) - 1;
             }
         }
+        left | batch.give_back()
+    }
+}
+
+/// Slabs whose free pages were taken, and are going to be given back in one call.
+struct Batch<'p, 'h, P> {
+    others: &'p Others<'h, P>,
+    slabs: [Option<(SlabRef<'p>, Taken)>; BATCH_SLABS],
+    slab_count: usize,
+    runs: [PageRun; BATCH_RUNS],
+    run_count: usize,
+}
+
+impl<'p, 'h, P: Pages> Batch<'p, 'h, P> {
+    fn new(others: &'p Others<'h, P>) -> Self {
+        let none = PageRun { start: NonNull::dangling(), bytes: 0 };
+        Self { others, slabs: [None; BATCH_SLABS], slab_count: 0, runs: [none; BATCH_RUNS], run_count: 0 }
+    }
+
+    /// Adds a slab, whose pages `taken` are the caller's. `true`: others were given back, and have free pages left.
+    fn add(&mut self, slab: SlabRef<'p>, taken: Taken) -> bool {
+        let mut more = 0;
+        taken.for_each_run(|_, _| more += 1);
+        let is_full = self.slab_count == BATCH_SLABS || self.run_count + more > BATCH_RUNS;
+        let left = is_full && self.give_back();
+        let page_shift = slab.region().page_shift();
+        taken.for_each_run(|first, count| {
+            debug_assert!((first + count) << page_shift <= slab.shape().granules as usize * GRANULE_BYTES);
+            // SAFETY: page_purge I1: every block that touches these pages is this thread's, and they lie in the slab.
+            let start = unsafe { slab.base().add(first << page_shift) };
+            self.runs[self.run_count] = PageRun { start, bytes: count << page_shift };
+            self.run_count += 1;
+        });
+        self.slabs[self.slab_count] = Some((slab, taken));
+        self.slab_count += 1;
+        left
+    }
+
+    /// Gives back what there is. `true`: some of the slabs have free pages left.
+    fn give_back(&mut self) -> bool {
+        if self.run_count == 0 {
+            return false;
+        }
+        // SAFETY: page_purge I1, as in `add`; the slabs' chunk is committed.
+        let gone = unsafe { self.others.depot.os.purge_runs(&self.runs[..self.run_count]) };
+        let mut left = false;
+        for (slab, taken) in self.slabs[..self.slab_count].iter().flatten() {
+            let parts = SlabParts { others: self.others, slab: *slab };
+            left |= page_purge::finish(slab.geometry(), &parts, *taken, gone) == Left::FreePages;
+        }
+        (self.slab_count, self.run_count) = (0, 0);
         left
     }
 }
@@ -269,15 +330,6 @@ impl<P: Pages> Parts for SlabParts<'_, '_, P> {
 
     fn is_same(&self) -> bool {
         self.class_now() == Some(self.slab.class)
-    }
-
-    fn drop_pages(&self, first: usize, count: usize) -> bool {
-        let page_shift = self.slab.region().page_shift();
-        debug_assert!((first + count) << page_shift <= self.slab.shape().granules as usize * GRANULE_BYTES);
-        // SAFETY: page_purge I1: every block that touches these pages is this thread's, and they lie in the slab.
-        let start = unsafe { self.slab.base().add(first << page_shift) };
-        // SAFETY: likewise; the slab's chunk is committed.
-        unsafe { self.others.depot.os.purge(start, count << page_shift) }
     }
 
     fn release(&self, word: usize, mask: u64) {

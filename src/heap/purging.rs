@@ -270,3 +270,26 @@ fn a_kernel_that_refuses_is_not_asked_again_and_again() {
     heap.check();
     release(&heap);
 }
+
+#[test]
+fn a_kernel_that_gives_back_one_range_at_a_time_is_asked_so() {
+    use crate::sys::fake::Refuse;
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = class_of(512, 8).expect("a small size");
+    let blocks: Vec<*mut u8> = (0..40_000).map(|_| allocate(&heap, &cached, class)).collect();
+    let (kept, freed): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.addr() % 8192 == 0);
+    let (last, freed) = freed.split_last().expect("blocks");
+    freed.iter().for_each(|&block| free(&heap, &cached, class, block));
+    heap.flush(&cached);
+    // The call for several ranges is the first one, and not asked for again.
+    heap.depot().os.pages().refuse(Refuse::Call(1));
+    heap.purge().turn(Due::All, || false);
+    assert!(heap.depot().os.pages().has_refused());
+    assert!(resident(&heap) <= kept.len() + 1, "{} pages for {} blocks", resident(&heap), kept.len());
+    assert!(heap.stats().purges as usize >= kept.len(), "a call for each second page");
+    kept.iter().for_each(|&block| verify(class, block));
+    free(&heap, &cached, class, *last);
+    heap.check();
+    release(&heap);
+}

@@ -1,14 +1,15 @@
 //! Giving back the free pages of a slab, whoever holds it: claim every block of a page, drop the page, release.
 //!
 //! ```text
-//! # Role        which pages those are, and the order of the steps; the steps themselves are the caller's
+//! # Role        which pages those are (`take`), and what comes after they were dropped (`finish`). Between the two, the
+//!               caller drops the pages of several slabs at once
 //! # Invariants  I1: a page is given back only while this thread has every block that touches it.
 //!               I2: a slab of which this thread has a block stays what it is: nobody else can claim all its blocks.
 //!                   The class that was read before the claim is looked at again after it; blocks that turn out to be
 //!                   of another slab go back to that slab, untouched.
 //!               I3: what a purge passes over because another one has a block of it, that one finds when it looks again
 //!                   after its release.
-//! # Progress    wait-free. A thread that is stopped here withholds the blocks of free pages of one slab.
+//! # Progress    wait-free. A thread that is stopped here, or between the two, withholds the blocks of free pages.
 //! # Not here    which slabs, when (see `purge`); queueing after the release (see `owner::dissolve`)
 //! # Checked by  loom_tests/page_purge.rs, heap::purging
 //! ```
@@ -35,8 +36,6 @@ pub trait Parts {
     fn marks(&self, granule: usize) -> &PageMarks;
     /// Is there still a slab of that class at this place? Asked while a block of it is claimed.
     fn is_same(&self) -> bool;
-    /// Gives `count` pages from page `first` on back. `false`: refused.
-    fn drop_pages(&self, first: usize, count: usize) -> bool;
     /// Releases claimed blocks of word `word`, of whatever slab is there.
     fn release(&self, word: usize, mask: u64);
 }
@@ -94,29 +93,67 @@ pub enum Left {
     FreePages,
 }
 
-/// Gives back the free pages of a slab that were free at the last call already; with `force`, all free pages.
-pub fn purge(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Left {
+/// Pages that the caller gives back, and then `finish`es: it has every block that touches them.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Taken {
+    /// Pages whose blocks the caller has.
+    whole: PageSet,
+    /// Pages that no block touches.
+    blockless: PageSet,
+    /// Pages that were free; those not among the others are left.
+    free: PageSet,
+}
+
+impl Taken {
+    /// Calls `run` with the first page and the length of each run of pages to give back.
+    pub fn for_each_run(&self, mut run: impl FnMut(usize, usize)) {
+        let mut rest = self.whole | self.blockless;
+        while rest != 0 {
+            let first = rest.trailing_zeros();
+            let count = (!(rest >> first)).trailing_zeros();
+            run(first as usize, count as usize);
+            rest &= !((PageSet::MAX >> (PageSet::BITS - count)) << first);
+        }
+    }
+}
+
+/// Takes the free pages of a slab that were free at the last call already; with `force`, all free pages. `Err`: there are
+/// none to give back now.
+pub fn take(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Result<Taken, Left> {
     let free = free_blocks(geometry, slab);
     if free.iter().all(|&word| word == 0) {
-        return Left::Nothing;
+        return Err(Left::Nothing);
     }
     let (wanted, young, blockless) = due_pages(geometry, slab, &free, force);
     if wanted == 0 {
-        return if young == 0 { Left::Nothing } else { Left::FreePages };
+        return Err(if young == 0 { Left::Nothing } else { Left::FreePages });
     }
     let claimed = claim_blocks(geometry, slab, wanted);
-    let mut dropped = 0;
+    let mut whole = 0;
     if claimed.iter().any(|&taken| taken != 0) && (slab.is_same() || bug("class not looked at again")) {
-        let whole = for_each_page(wanted)
+        whole = for_each_page(wanted)
             .filter(|&page| bug("page without all blocks") || is_set(&claimed, geometry.blocks_of(page)))
             .fold(0, |pages, page| pages | 1 << page);
-        if whole != 0 {
-            dropped = drop_runs(geometry, slab, whole | blockless);
+    }
+    let kept = blocks_on(geometry, whole);
+    for (word, &taken) in claimed.iter().enumerate() {
+        if taken & !kept[word] != 0 {
+            slab.release(word, taken & !kept[word]);
         }
     }
-    for (word, &taken) in claimed.iter().enumerate() {
-        if taken != 0 {
-            slab.release(word, taken);
+    if whole == 0 { Err(Left::FreePages) } else { Ok(Taken { whole, blockless, free: wanted | young }) }
+}
+
+/// After the pages were given back, or refused (`gone` is `false`): releases their blocks.
+pub fn finish(geometry: Geometry<'_>, slab: &impl Parts, taken: Taken, gone: bool) -> Left {
+    let dropped = taken.whole | taken.blockless;
+    if gone && !bug("purged after the release") {
+        note_purged(geometry, slab, dropped);
+    }
+    for (word, &blocks) in blocks_on(geometry, taken.whole).iter().enumerate() {
+        if blocks != 0 {
+            slab.release(word, blocks);
         }
     }
     if bug("purged after the release") {
@@ -127,7 +164,8 @@ pub fn purge(geometry: Geometry<'_>, slab: &impl Parts, force: bool) -> Left {
         true => (0, 0, 0),
         false => due_pages(geometry, slab, &free_blocks(geometry, slab), false),
     };
-    if (young | wanted | old | new) & !dropped == 0 { Left::Nothing } else { Left::FreePages }
+    // What was refused is not asked for again before a block is freed: locked memory stays locked for long.
+    if (taken.free | old | new) & !dropped == 0 { Left::Nothing } else { Left::FreePages }
 }
 
 /// The free blocks of all words, each at some moment.
@@ -170,34 +208,24 @@ fn due_pages(
     (wanted, young, blockless)
 }
 
+/// The blocks that touch the pages.
+fn blocks_on(geometry: Geometry<'_>, pages: PageSet) -> [u64; WORDS_MAX] {
+    let mut blocks = [0u64; WORDS_MAX];
+    for page in for_each_page(pages) {
+        for_each_word(geometry.blocks_of(page), |word, mask| blocks[word] |= mask);
+    }
+    blocks
+}
+
 /// Claims what is free of the blocks that touch the pages.
 fn claim_blocks(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) -> [u64; WORDS_MAX] {
-    let mut claimed = [0u64; WORDS_MAX];
-    for page in for_each_page(pages) {
-        for_each_word(geometry.blocks_of(page), |word, mask| claimed[word] |= mask);
-    }
+    let mut claimed = blocks_on(geometry, pages);
     for (word, blocks) in claimed.iter_mut().enumerate() {
         if *blocks != 0 {
             *blocks = slab.word(word).claim_these(*blocks);
         }
     }
     claimed
-}
-
-/// Gives the pages back, run by run; those that were are marked and returned.
-fn drop_runs(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) -> PageSet {
-    let mut rest = pages;
-    while rest != 0 {
-        let first = rest.trailing_zeros();
-        let count = (!(rest >> first)).trailing_zeros();
-        let run = (PageSet::MAX >> (PageSet::BITS - count)) << first;
-        rest &= !run;
-        // What is refused is not asked for again before a block is freed: locked memory stays locked for long.
-        if slab.drop_pages(first as usize, count as usize) && !bug("purged after the release") {
-            note_purged(geometry, slab, run);
-        }
-    }
-    pages
 }
 
 fn note_purged(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) {

@@ -1,7 +1,7 @@
 //! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
 
 use super::platform::SystemPages;
-use super::{HugeAdvice, Pages, Relocated};
+use super::{HugeAdvice, PageRun, Pages, Relocated};
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 use std::sync::Mutex;
@@ -124,6 +124,19 @@ unsafe impl Pages for FakePages {
         assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
         // SAFETY: the same promise.
         self.grants() && unsafe { SystemPages.purge(start, bytes) }
+    }
+
+    unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool {
+        let page = self.page_bytes();
+        for &PageRun { start, bytes } in runs {
+            assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "purge of parts of pages");
+            assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
+        }
+        // SAFETY: the same promise. What the real kernel cannot do at once it does one by one.
+        self.grants()
+            && (unsafe { SystemPages.purge_runs(runs) }
+                // SAFETY: likewise.
+                || runs.iter().all(|run| unsafe { SystemPages.purge(run.start, run.bytes) }))
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {

@@ -29,6 +29,16 @@ pub(crate) mod fake;
 
 use core::ptr::NonNull;
 
+/// Pages in a row, as the kernel's calls for several ranges want them: `iovec`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct PageRun {
+    /// The first page.
+    pub start: NonNull<u8>,
+    /// Bytes.
+    pub bytes: usize,
+}
+
 /// What became of a relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -74,6 +84,14 @@ pub unsafe trait Pages: Sync {
     /// The range is committed, and the caller has it to itself.
     #[must_use]
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Gives the pages of all runs back, as `purge` does, in one call, so that other processors are interrupted once.
+    /// `false`: refused, or not to be had; some of them may have been given back.
+    ///
+    /// # Safety
+    /// As for `purge`, for each of them.
+    #[must_use]
+    unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool;
 
     /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
     ///

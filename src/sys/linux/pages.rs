@@ -1,12 +1,15 @@
 //! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
 
 use crate::config::GRANULE_BYTES;
-use crate::sys::{HugeAdvice, Pages, Relocated};
+use crate::sys::{HugeAdvice, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// The kernel's pages.
 #[derive(Debug)]
 pub struct SystemPages;
+
+/// In the place of a pidfd: the calling process (Linux 6.14).
+const PIDFD_SELF: libc::c_int = -10_000;
 
 /// Keeps errno over calls whose failure is an answer, not an error of the program.
 pub(super) struct KeepErrno(libc::c_int);
@@ -46,6 +49,18 @@ unsafe impl Pages for SystemPages {
         let _errno = KeepErrno::new();
         // SAFETY: the caller's promise: it has the range to itself, so no contents are lost that anyone wants.
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) == 0 }
+    }
+
+    unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool {
+        let _errno = KeepErrno::new();
+        const { assert!(size_of::<PageRun>() == size_of::<libc::iovec>()) };
+        let bytes: usize = runs.iter().map(|run| run.bytes).sum();
+        let (first, count) = (runs.as_ptr().cast::<libc::iovec>(), runs.len());
+        // SAFETY: a `PageRun` is an `iovec`. The caller's promise: it has the ranges to itself, so no contents are lost that
+        // anyone wants. Older kernels know no such process, or not the call.
+        let advised =
+            unsafe { libc::syscall(libc::SYS_process_madvise, PIDFD_SELF, first, count, libc::MADV_DONTNEED, 0) };
+        usize::try_from(advised) == Ok(bytes)
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
