@@ -172,7 +172,9 @@ impl Site {
         for &blocks in &taken {
             let (first, last) = (blocks.mask.trailing_zeros(), 63 - blocks.mask.leading_zeros());
             let geometry = Geometry::new(shape(self.sure_class()), self.page_shift);
-            geometry.pages_of(blocks.word, first, last, |granule, pages| self.marks(granule).used(pages));
+            geometry.pages_of(blocks.word, first, last, |granule, pages| {
+                let _ = self.marks(granule).used(pages);
+            });
             self.write(blocks);
         }
         taken

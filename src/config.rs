@@ -96,8 +96,12 @@ pub(crate) const DIRTY_BYTES_MAX: usize = 1 << 30;
 pub(crate) const DIRTY_BYTES_MAX: usize = 256 << 20;
 /// Default of `Options::purge_delay_ms`, in milliseconds.
 pub(crate) const PURGE_DELAY_MS: u32 = 1000;
-/// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small ones.
+/// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small
+/// ones.
 pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
+/// Bytes held from which on the pages of blocks that go to a magazine are brought in at once; below, what a program does
+/// not touch counts more.
+pub(crate) const POPULATE_BYTES_FIRST: usize = 32 << 20;
 
 /// A large block of at least this many bytes moves by remapping its pages: below, copying is as fast.
 pub(crate) const RELOCATE_BYTES_MIN: usize = 4 << 20;

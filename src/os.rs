@@ -26,6 +26,8 @@ struct Counts {
     scarce: AtomicU8,
     /// 1 once the kernel turned out to take one range at a time.
     one_by_one: AtomicU8,
+    /// 1 once it did not bring pages in.
+    on_demand: AtomicU8,
 }
 
 impl<P: Pages> Os<P> {
@@ -37,6 +39,7 @@ impl<P: Pages> Os<P> {
             mapped: AtomicUsize::new(0),
             scarce: AtomicU8::new(0),
             one_by_one: AtomicU8::new(0),
+            on_demand: AtomicU8::new(0),
         };
         Self { pages, counts: CachePadded::new(counts) }
     }
@@ -143,6 +146,22 @@ impl<P: Pages> Os<P> {
             self.counts.one_by_one.store(1, Ordering::Relaxed);
         }
         all
+    }
+
+    /// Brings the pages of a range in that is about to be written, where the kernel does that.
+    ///
+    /// # Safety
+    /// As for `Pages::populate`.
+    pub unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) {
+        // ordering: Relaxed, a hint about the machine.
+        if self.counts.on_demand.load(Ordering::Relaxed) == 0 {
+            self.count();
+            // SAFETY: the same promise.
+            if !unsafe { self.pages.populate(start, bytes) } {
+                // ordering: Relaxed, as above.
+                self.counts.on_demand.store(1, Ordering::Relaxed);
+            }
+        }
     }
 
     /// See `Pages::relocate`.

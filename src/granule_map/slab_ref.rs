@@ -67,20 +67,22 @@ impl<'h> SlabRef<'h> {
         Geometry::new(self.shape(), self.region.page_shift())
     }
 
-    /// After `blocks` of word `word` were claimed: their pages are going to be written.
+    /// After `blocks` of word `word` were claimed: their pages are going to be written. Returns the bytes of those that
+    /// were marked as purged.
     #[inline]
-    pub fn note_used(&self, word: usize, blocks: u64) {
-        if self.shape().granules > 1 || !self.descriptor().marks.is_clear() {
-            self.mark_used(word, blocks);
-        }
+    #[must_use]
+    pub fn note_used(&self, word: usize, blocks: u64) -> usize {
+        if self.shape().granules > 1 || !self.descriptor().marks.is_clear() { self.mark_used(word, blocks) } else { 0 }
     }
 
     #[inline(never)]
-    fn mark_used(&self, word: usize, blocks: u64) {
+    fn mark_used(&self, word: usize, blocks: u64) -> usize {
         let (first, last) = (blocks.trailing_zeros(), 63 - blocks.leading_zeros());
+        let mut purged = 0;
         self.geometry().pages_of(word, first, last, |granule, pages| {
-            self.region.descriptor(self.granule.offset(granule)).marks.used(pages);
+            purged += self.region.descriptor(self.granule.offset(granule)).marks.used(pages);
         });
+        purged << self.region.page_shift()
     }
 
     /// After a block of the slab was released: a purge must look at its chunk. `true`: it had nothing to look at there.

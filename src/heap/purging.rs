@@ -8,7 +8,7 @@ use crate::size_class::{all, class_of, shape};
 use crate::sys::Pages;
 use crate::sys::fake::FakePages;
 use crate::thread_cache::Cached;
-use crate::units::ClassIndex;
+use crate::units::{ClassIndex, GranuleIndex};
 use std::collections::BTreeSet;
 
 const DELAY_MS: u64 = 1000;
@@ -291,5 +291,29 @@ fn a_kernel_that_gives_back_one_range_at_a_time_is_asked_so() {
     kept.iter().for_each(|&block| verify(class, block));
     free(&heap, &cached, class, *last);
     heap.check();
+    release(&heap);
+}
+
+#[test]
+fn pages_come_in_with_their_blocks_in_large_heaps_only() {
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let [filler, untouched] = [4096, 1024].map(|bytes| class_of(bytes, 8).expect("a small size"));
+    // What a refill makes resident, if nothing is written.
+    let refill = || {
+        let before = resident(&heap);
+        let block = heap.allocate_small(Some(&cached), untouched);
+        assert!(!block.is_null());
+        let more = resident(&heap) - before;
+        while !cached.cache.tops().pop(untouched).is_null() {}
+        more
+    };
+    (0..4).for_each(|_| assert_eq!(refill(), 0));
+    (0..10_000).for_each(|_| _ = allocate(&heap, &cached, filler));
+    let more = refill();
+    let region = heap.depot().regions.get(0).expect("a region");
+    // SAFETY: the first granule, which is committed.
+    let can = unsafe { heap.depot().os.pages().populate(region.address(GranuleIndex::new(0)), 4096) };
+    assert!(if can { (2..=16).contains(&more) } else { more == 0 }, "{more} pages");
     release(&heap);
 }

@@ -14,7 +14,7 @@
 //! # Not here    giving blocks back (see `dissolve`)
 //! ```
 
-use crate::config::{OWNER_LIST_MAX, RECORDS_MAX};
+use crate::config::{OWNER_LIST_MAX, POPULATE_BYTES_FIRST, RECORDS_MAX};
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
 use crate::granule_map::SlabRef;
@@ -250,7 +250,7 @@ impl Owners {
             let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0, reclaim)) else {
                 return taken;
             };
-            taken += claim_into(&slab, &mut slots[taken..], want - taken);
+            taken += claim_into(depot, &slab, &mut slots[taken..], want - taken);
             if taken >= want {
                 owner.set_current(class, Some(slab.id()));
                 return taken;
@@ -364,12 +364,13 @@ fn give_chain<P: Pages>(depot: &Depot<P>, mut next: Option<SlabId>) {
 }
 
 /// Moves free blocks of `slab`, which the caller holds, to `slots`.
-fn claim_into(slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
+fn claim_into<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
     let words = slab.shape().words();
     let bytes = slab.shape().bytes as usize;
     let base = slab.base().as_ptr();
     let mut word = slab.descriptor().cursor();
-    let mut taken = 0;
+    let (mut taken, mut untouched) = (0, 0);
+    let (mut from, mut to) = (usize::MAX, 0);
     while word < words && taken < want {
         let bits = slab.word(word).claim((slots.len() - taken).min(64) as u32);
         if bits == 0 {
@@ -378,7 +379,12 @@ fn claim_into(slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
         }
         // SAFETY: the word's first block lies in the slab.
         let first = unsafe { base.add(word * 64 * bytes) };
-        slab.note_used(word, bits);
+        let purged = slab.note_used(word, bits);
+        if purged != 0 {
+            untouched += purged;
+            from = from.min((word * 64 + bits.trailing_zeros() as usize) * bytes);
+            to = (word * 64 + 64 - bits.leading_zeros() as usize) * bytes;
+        }
         let end = taken + bits.count_ones() as usize;
         // SAFETY: the claim was bounded by the slots, so there is one for each bit, and each bit that was set is a block
         // of the slab.
@@ -386,7 +392,23 @@ fn claim_into(slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
         taken = end;
     }
     slab.descriptor().set_cursor(word);
+    if untouched != 0 {
+        bring_in(depot, slab, from..to, untouched);
+    }
     taken
+}
+
+/// Brings the pages of blocks in that were claimed, bytes `range` of the slab, where `untouched` bytes of them are not in
+/// memory. They go to a magazine, and from there to the program, which would have the kernel bring each in.
+fn bring_in<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, range: core::ops::Range<usize>, untouched: usize) {
+    let page = 1 << slab.region().page_shift();
+    if untouched > page && slab.shape().bytes as usize <= page && depot.budget.held() > POPULATE_BYTES_FIRST {
+        let from = range.start & !(page - 1);
+        // SAFETY: the blocks lie in the slab.
+        let start = unsafe { slab.base().add(from) };
+        // SAFETY: a slab is committed, and a multiple of pages.
+        unsafe { depot.os.populate(start, range.end.next_multiple_of(page) - from) };
+    }
 }
 
 /// Writes the blocks of a claimed word, the lowest to the last slot.
@@ -435,7 +457,7 @@ pub(crate) fn take_one<P: Pages>(
             return core::ptr::null_mut();
         };
         slab.descriptor().set_cursor(0);
-        let taken = claim_into(&slab, core::slice::from_mut(&mut block), 1);
+        let taken = claim_into(depot, &slab, core::slice::from_mut(&mut block), 1);
         if slab.has_free() {
             depot.give_slab(slab);
         } else if slab.descriptor().leave_queue(|| slab.has_free())

@@ -57,13 +57,16 @@ impl PageMarks {
         self.0.load(Ordering::Relaxed) == 0
     }
 
-    /// After blocks in `pages` were claimed: these pages are going to be written.
-    pub fn used(&self, pages: u16) {
+    /// After blocks in `pages` were claimed: these pages are going to be written. Returns how many of them were marked as
+    /// purged.
+    #[must_use]
+    pub fn used(&self, pages: u16) -> usize {
         let marks = aged(pages) | purged(pages);
         // ordering: Relaxed [MARK] as in `is_clear`.
         if self.0.load(Ordering::Relaxed) & marks != 0 && !bug("mark kept when used") {
-            self.0.fetch_and(!marks, Ordering::Relaxed);
+            return (self.0.fetch_and(!marks, Ordering::Relaxed) & purged(pages)).count_ones() as usize;
         }
+        0
     }
 
     /// Which of the `free` pages are neither purged nor in use: those that were aged already, and the others, which
@@ -102,11 +105,11 @@ mod tests {
     fn pages_age_are_purged_and_become_used_again() {
         let marks = PageMarks::new();
         assert_eq!(marks.age(0b0110), (0, 0b0110));
-        marks.used(0b0010);
+        assert_eq!(marks.used(0b0010), 0);
         assert_eq!(marks.age(0b0110), (0b0100, 0b0010));
         marks.purged(0b0100);
         assert_eq!(marks.age(0b0110), (0b0010, 0));
-        marks.used(0b0100);
+        assert_eq!(marks.used(0b1110), 1, "one of the three was marked");
         assert_eq!(marks.age(0b0100), (0, 0b0100));
         assert_eq!(marks.purged_pages(), 0);
     }
@@ -117,7 +120,7 @@ mod tests {
         marks.begin(u16::MAX);
         assert!(!marks.is_clear());
         assert_eq!(marks.age(u16::MAX), (0, 0));
-        marks.used(1);
+        assert_eq!(marks.used(1), 1);
         assert_eq!(marks.age(u16::MAX), (0, 1));
     }
 }

@@ -139,6 +139,14 @@ unsafe impl Pages for FakePages {
                 || runs.iter().all(|run| unsafe { SystemPages.purge(run.start, run.bytes) }))
     }
 
+    unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let page = self.page_bytes();
+        assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "parts of pages brought in");
+        assert!(self.is_reserved(start, bytes), "pages brought in outside of a reservation");
+        // SAFETY: the same promise.
+        self.grants() && unsafe { SystemPages.populate(start, bytes) }
+    }
+
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
         if !self.grants() {

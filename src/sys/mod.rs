@@ -93,6 +93,13 @@ pub unsafe trait Pages: Sync {
     #[must_use]
     unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool;
 
+    /// Brings the pages in, as their first writes would, but in one call. A hint. `false`: refused, or not to be had.
+    ///
+    /// # Safety
+    /// The range is committed.
+    #[must_use]
+    unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
     /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
     ///
     /// # Safety
