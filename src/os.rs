@@ -26,7 +26,7 @@ struct Counts {
     scarce: AtomicU8,
     /// 1 once the kernel turned out to take one range at a time.
     one_by_one: AtomicU8,
-    /// 1 once it did not bring pages in.
+    /// 1 once it said that it does not know how to bring pages in.
     on_demand: AtomicU8,
 }
 

@@ -1,4 +1,5 @@
-//! Whether a purging walk has anything in hand: blocks and granules that are free, but that nobody can have just now.
+//! Whether a purging walk, or who takes other threads' stashes, has anything in hand: blocks and granules that are free, but
+//! that nobody can have just now.
 //!
 //! ```text
 //! # Role        keeps the walk and forks apart (what is in hand at a fork would be lost in the child), and tells a
@@ -14,7 +15,7 @@ use crate::sync::{AtomicU32, Ordering, const_unless_loom};
 /// The walks that are in a chunk, and the forks under way.
 #[derive(Debug)]
 pub struct Hand {
-    /// Walks that are in a chunk.
+    /// Walks that are in a chunk or in a class's stash.
     walks: AtomicU32,
     /// Forks under way.
     forks: AtomicU32,

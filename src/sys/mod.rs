@@ -93,7 +93,7 @@ pub unsafe trait Pages: Sync {
     #[must_use]
     unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool;
 
-    /// Brings the pages in, as their first writes would, but in one call. A hint. `false`: refused, or not to be had.
+    /// Brings the pages in, as their first writes would, but in one call. A hint. `false`: the kernel knows no such call.
     ///
     /// # Safety
     /// The range is committed.

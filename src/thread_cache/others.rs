@@ -9,7 +9,7 @@
 //! ```
 
 use super::miss::slot_at;
-use super::{Cached, ThreadCache, dummy_top};
+use super::{Cached, ClassCache, ThreadCache, dummy_top};
 use crate::config::RECORDS_MAX;
 use crate::depot::Depot;
 use crate::depot::stash::{Full, InMagazine};
@@ -93,11 +93,24 @@ impl<P: Pages> Others<'_, P> {
     fn take_stash(&self, cache: &ThreadCache) {
         for class in size_class::all() {
             let state = &cache.classes[class.get()];
-            for stash in [&state.older, &state.stash] {
-                let mut taken = stash.take_all();
-                while let Some(full) = taken.pop(&InMagazine) {
-                    self.dissolve(class, full);
-                }
+            if state.stashed_blocks() == 0 {
+                continue;
+            }
+            // In hand meanwhile: a fork waits for it, or the child would not have it, and so does a request that found no
+            // memory.
+            if !self.depot.hand.take_up() {
+                return;
+            }
+            self.dissolve_stash(state, class);
+            self.depot.hand.put_down();
+        }
+    }
+
+    fn dissolve_stash(&self, state: &ClassCache, class: ClassIndex) {
+        for stash in [&state.older, &state.stash] {
+            let mut taken = stash.take_all();
+            while let Some(full) = taken.pop(&InMagazine) {
+                self.dissolve(class, full);
             }
         }
     }
@@ -128,6 +141,8 @@ impl<P: Pages> Others<'_, P> {
                 own: core::marker::PhantomData,
             };
             for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
+                // What is stashed is whole at any instant, but how much that is may be counted wrongly.
+                self.dissolve_stash(&cached.cache.classes[class.get()], class);
                 cached.cache.forget(class);
             }
             cached.drain();
@@ -148,7 +163,7 @@ impl<P: Pages> Reclaim for Others<'_, P> {
 }
 
 impl ThreadCache {
-    /// Loses what the class has: its blocks and magazines may be counted twice or be in a vanished thread's hand.
+    /// Loses what the class has loaded: its blocks and magazines may be in two places or in a vanished thread's hand.
     fn forget(&self, class: ClassIndex) {
         self.tops.set_top(class, dummy_top());
         let state = &self.classes[class.get()];

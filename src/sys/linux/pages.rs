@@ -66,7 +66,11 @@ unsafe impl Pages for SystemPages {
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let _errno = KeepErrno::new();
         // SAFETY: changes no contents. Linux 5.14; older kernels do not know the advice.
-        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) == 0 }
+        let refused = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) != 0 };
+        // SAFETY: the calling thread's own errno.
+        let error = unsafe { *libc::__errno_location() };
+        // Other reasons, as a lack of memory, may be gone the next time.
+        !(refused && [libc::EINVAL, libc::ENOSYS, libc::EPERM].contains(&error))
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
