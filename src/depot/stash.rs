@@ -102,6 +102,13 @@ impl Chain {
     }
 }
 
+#[cfg(any(test, loom))]
+impl Default for Stash {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Stash {
     /// An empty one.
     #[cfg(any(test, loom))]

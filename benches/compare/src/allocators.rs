@@ -51,7 +51,7 @@ pub(crate) const SUBJECTS: [Subject; 8] = [
         name: "rpmalloc",
         feature: Some("rpmalloc"),
         package: Some("rpmalloc-sys"),
-        flags: "cc -O3, default features",
+        flags: "cc -O2, as its crate wants it, default features; the crate's realloc copies",
     },
     Subject {
         name: "tcmalloc",
@@ -89,8 +89,10 @@ impl Subject {
         if let Some(feature) = self.feature {
             cargo.args(["--features", feature]);
         }
-        let output =
-            cargo.stdin(Stdio::null()).output().map_err(|error| format!("cargo cannot be started: {error}"))?;
+        let output = cargo
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("cannot be built, as cargo cannot be started: {error}"))?;
         if !output.status.success() {
             return Err(format!("does not build: {}", why(&output.stdout, &output.stderr)));
         }

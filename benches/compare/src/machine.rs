@@ -69,7 +69,9 @@ impl Spent {
         const TICK: f64 = 1e7;
         let all = later.all.saturating_sub(self.all) as f64 * TICK;
         let busy = later.busy.saturating_sub(self.busy) as f64 * TICK;
-        if all == 0.0 { 0.0 } else { ((busy - own as f64) / all).clamp(0.0, 1.0) }
+        // Each core's account is a tick late at most.
+        let others = busy - own as f64 - cores() as f64 * TICK;
+        if all == 0.0 { 0.0 } else { (others / all).clamp(0.0, 1.0) }
     }
 }
 
@@ -80,9 +82,10 @@ mod tests {
     #[test]
     fn others_are_what_is_busy_without_the_own() {
         let before = Spent::parse("cpu  100 0 50 1000 10 0 0 5 0 0\ncpu0 1 2 3\n");
-        let later = Spent::parse("cpu  150 0 60 1120 10 0 0 25 0 0\n");
-        // 80 ticks of 200 were busy; 60 of them, 600 ms, were the process's own.
-        assert!((before.by_others(later, 600_000_000) - 0.1).abs() < 1e-9);
+        let later = Spent::parse("cpu  5150 0 60 12120 10 0 0 2945 0 0\n");
+        // 8,000 ticks of 19,120 were busy; 6,000 of them, 60 s, were the process's own.
+        let expected = (2_000.0 - cores() as f64) / 19_120.0;
+        assert!((before.by_others(later, 60_000_000_000) - expected).abs() < 1e-9);
         assert_eq!(before.by_others(later, 2_000_000_000), 0.0);
         assert_eq!(before.by_others(before, 0), 0.0);
     }

@@ -87,7 +87,7 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
     watch.0.finish_and_clear();
     println!("{}", table::render(&results));
     if let Err(reason) = &counted {
-        println!("What the workloads ask for could not be counted: it {reason}");
+        println!("What the workloads ask for could not be counted: the program that counts {reason}");
     }
     if let Some((path, file)) = &mut json {
         let text = serde_json::to_vec(&results).map_err(|error| error.to_string())?;
@@ -122,6 +122,9 @@ fn prepare(plan: &Plan) -> (Vec<Allocator>, Vec<Option<PathBuf>>) {
     let bar = bar(plan.subjects.len(), "building {msg} [{wide_bar}] {pos}/{len} {elapsed}");
     let prepared = plan.subjects.iter().map(|subject| {
         bar.set_message(subject.name);
+        if bar.is_hidden() {
+            eprintln!("building {}", subject.name);
+        }
         let prepared = prepare_one(subject, &packages);
         bar.inc(1);
         prepared

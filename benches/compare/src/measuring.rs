@@ -46,11 +46,13 @@ fn row(
     watch.begins(&format!("{}: memory", workload.name));
     let mut cells: Vec<Cell> = in_memory(programs, &task, watch);
     for pass in 0..plan.passes {
-        for turn in 0..programs.len() {
-            let column = (turn + pass) % programs.len();
+        for column in order(programs.len(), pass) {
             let Some(program) = &programs[column] else { continue };
             watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
-            cells[column].add(task(program).timed());
+            // One failure is enough: a process that hangs takes minutes.
+            if cells[column].failure.is_none() {
+                cells[column].add(task(program).timed());
+            }
             watch.ended();
         }
     }
@@ -65,6 +67,13 @@ fn row(
         counted: reference.and_then(|measurement| measurement.counted),
         cells,
     }
+}
+
+/// Whose turn it is in a pass: another one begins each time, and every other pass goes backwards, so that nobody always
+/// comes after the same one.
+fn order(columns: usize, pass: usize) -> impl Iterator<Item = usize> {
+    let backwards = pass % 2 == 1;
+    (0..columns).map(move |turn| (if backwards { columns - 1 - turn } else { turn } + pass) % columns)
 }
 
 /// The runs for memory: one after the other, but each may be idle while the next ones run.
@@ -164,8 +173,7 @@ fn series<'program>(
     for (index, &point) in points.iter().enumerate() {
         let mut costs = vec![Vec::new(); programs.len()];
         for pass in 0..plan.passes {
-            for turn in 0..programs.len() {
-                let column = (turn + pass) % programs.len();
+            for column in order(programs.len(), pass) {
                 let Some(program) = &programs[column] else { continue };
                 watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
                 if let Ok(run) = task(program, workload, point).timed() {
@@ -191,6 +199,41 @@ fn series<'program>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn everybody_has_a_turn_in_each_pass_and_another_one_begins() {
+        let passes: Vec<Vec<usize>> = (0..4).map(|pass| order(3, pass).collect()).collect();
+        assert_eq!(passes, [[0, 1, 2], [0, 2, 1], [2, 0, 1], [2, 1, 0]]);
+    }
+
+    #[test]
+    fn wrong_results_are_failures() {
+        let ended = |checksum| {
+            let measurement = measurement(checksum);
+            let mut cell = Cell { runs: vec![Run { measurement, disturbed: 0.0 }], ..Cell::default() };
+            cell.check(Some(7));
+            cell.failure
+        };
+        assert_eq!(ended(7), None);
+        assert_eq!(ended(8).as_deref(), Some("wrong result: 0x8 instead of 0x7"));
+    }
+
+    fn measurement(checksum: u64) -> magalloc_compare_subject::Measurement {
+        magalloc_compare_subject::Measurement {
+            wall: 1,
+            cpu: 1,
+            system: 0,
+            operations: 1,
+            checksum,
+            faults: 0,
+            waits: 0,
+            preemptions: 0,
+            peak: 1,
+            end: 1,
+            latency: None,
+            counted: None,
+        }
+    }
 
     #[test]
     fn first_failure_is_kept() {

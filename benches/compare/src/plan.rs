@@ -15,7 +15,7 @@ const RUNS: usize = 5;
 const QUICK_RUNS: usize = 3;
 
 /// Threads at which throughput is compared, unless others are wanted.
-const BY_THREADS: [usize; 5] = [1, 2, 4, 16, 64];
+const BY_THREADS: [u32; 5] = [1, 2, 4, 16, 64];
 
 /// Shares of the full number of blocks at which cost is compared: a factor of 10 each.
 const BLOCK_SCALES: [f64; 4] = [0.001, 0.01, 0.1, 1.0];
@@ -50,7 +50,8 @@ impl Plan {
         };
         let by_threads = match (&arguments.by_threads[..], arguments.quick) {
             ([], true) => Vec::new(),
-            ([], false) => BY_THREADS.to_vec(),
+            // With as many as there are cores: throughput beyond them is compared with that.
+            ([], false) => ascending(&[&BY_THREADS[..], &[machine::cores() as u32]].concat()),
             (chosen, _) => ascending(chosen),
         };
         Self {
@@ -113,7 +114,9 @@ mod tests {
         let plan = plan(&[]);
         assert_eq!(plan.subjects.len(), SUBJECTS.len());
         assert!(plan.rows.len() > 18);
-        assert_eq!(plan.by_threads.1, BY_THREADS);
+        for threads in BY_THREADS.map(|threads| threads as usize).into_iter().chain([machine::cores()]) {
+            assert!(plan.by_threads.1.contains(&threads), "{threads}");
+        }
         assert_eq!(plan.by_blocks.0.len(), 1);
     }
 

@@ -26,6 +26,19 @@ const SEED: u64 = 42;
 /// Processes of a workload that is timed from the outside, at full length. One takes a millisecond.
 const STARTS: f64 = 200.0;
 
+/// How the names of variables begin that some allocator obeys.
+const SETTINGS: [&[u8]; 9] = [
+    b"GLIBC_TUNABLES",
+    b"JE_MALLOC",
+    b"LD_PRELOAD",
+    b"MAGALLOC_",
+    b"MALLOC_",
+    b"MIMALLOC_",
+    b"RPMALLOC_",
+    b"TCMALLOC_",
+    b"_RJEM_MALLOC",
+];
+
 /// What is run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task<'program> {
@@ -42,12 +55,19 @@ pub(crate) struct Task<'program> {
 impl Task<'_> {
     /// A timed run.
     pub(crate) fn timed(&self) -> Result<Run, String> {
-        let before = Spent::read();
-        let measurement = match self.workload.shown {
-            Shown::Process => self.starts()?,
-            _ => self.start(false)?.end()?.measurement,
+        let (before, own) = (Spent::read(), own_time());
+        let (measurement, cpu) = match self.workload.shown {
+            Shown::Process => {
+                let measurement = self.starts()?;
+                let cpu = measurement.cpu;
+                (measurement, cpu)
+            }
+            _ => {
+                let end = self.start(false)?.end()?;
+                (end.measurement, end.cpu)
+            }
         };
-        let disturbed = before.by_others(Spent::read(), measurement.cpu);
+        let disturbed = before.by_others(Spent::read(), cpu + own_time() - own);
         Ok(Run { measurement, disturbed })
     }
 
@@ -85,7 +105,13 @@ impl Task<'_> {
     }
 
     fn start(&self, idle: bool) -> Result<Process, String> {
-        let mut child = Command::new(self.program)
+        let mut command = Command::new(self.program);
+        // What a user has set for one allocator would be no fair comparison.
+        let settings = std::env::vars_os().map(|variable| variable.0);
+        for name in settings.filter(|name| SETTINGS.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))) {
+            command.env_remove(name);
+        }
+        let mut child = command
             .arg(self.workload.name)
             .args([self.scale.to_string(), self.threads.to_string(), SEED.to_string()])
             .arg(if idle { "idle" } else { "end" })
@@ -127,6 +153,8 @@ impl Process {
         let (lines, timed_out) = thread::scope(|scope| {
             let watch = scope.spawn(move || kill_when_late(pid, &is_done));
             let lines = read_lines(&mut self.said, measured);
+            // What is said last is not the end: destructors and exit handlers may hang, too.
+            wait_for_end(pid);
             drop(done);
             (lines, watch.join().expect("watching does not panic"))
         });
@@ -164,6 +192,32 @@ fn kill_when_late(pid: u32, done: &Receiver<()>) -> bool {
     late
 }
 
+/// Waits until the process has ended, and leaves it to be reaped.
+fn wait_for_end(pid: u32) {
+    // SAFETY: a struct of integers and addresses, for which zeroes are valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let how = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: a valid place for the result; nobody else waits for this child.
+    while unsafe { libc::waitid(libc::P_PID, pid, &raw mut info, how) } != 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// Processor time of this process, without the processes that it started, in nanoseconds.
+fn own_time() -> u64 {
+    // SAFETY: a struct of integers, for which zeroes are valid.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) };
+    cpu(&usage)
+}
+
+/// User and system time, in nanoseconds.
+fn cpu(usage: &libc::rusage) -> u64 {
+    let time = |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1_000;
+    time(usage.ru_utime) + time(usage.ru_stime)
+}
+
 /// Reaps the process: how it ended, and its processor time.
 fn wait(child: Child) -> io::Result<(ExitStatus, u64)> {
     use std::os::unix::process::ExitStatusExt;
@@ -178,8 +232,7 @@ fn wait(child: Child) -> io::Result<(ExitStatus, u64)> {
     if reaped != pid {
         return Err(io::Error::last_os_error());
     }
-    let time = |time: libc::timeval| time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_usec.cast_unsigned() * 1_000;
-    Ok((ExitStatus::from_raw(status), time(usage.ru_utime) + time(usage.ru_stime)))
+    Ok((ExitStatus::from_raw(status), cpu(&usage)))
 }
 
 /// Why a process did not end well.

@@ -48,8 +48,11 @@ unsafe impl GlobalAlloc for CountedSystem {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         // As if it never moved: what the program wants, not how it is had.
-        add(size);
-        subtract(layout.size());
+        if size > layout.size() {
+            add(size - layout.size());
+        } else {
+            subtract(layout.size() - size);
+        }
         // SAFETY: the caller's promise.
         unsafe { System.realloc(block, layout, size) }
     }
