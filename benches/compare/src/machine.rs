@@ -86,7 +86,7 @@ mod tests {
         // 8,000 ticks of 19,120 were busy; 6,000 of them, 60 s, were the process's own.
         let expected = (2_000.0 - cores() as f64) / 19_120.0;
         assert!((before.by_others(later, 60_000_000_000) - expected).abs() < 1e-9);
-        assert_eq!(before.by_others(later, 2_000_000_000), 0.0);
+        assert_eq!(before.by_others(later, 200_000_000_000), 0.0);
         assert_eq!(before.by_others(before, 0), 0.0);
     }
 
