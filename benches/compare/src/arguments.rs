@@ -21,11 +21,11 @@ pub(crate) struct Arguments {
     pub(crate) quick: bool,
 
     /// Only these workloads
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = PossibleValuesParser::new(workload_names()))]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = workloads())]
     pub(crate) only: Vec<String>,
 
     /// Only these allocators
-    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = PossibleValuesParser::new(allocators::names()))]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = subjects())]
     pub(crate) allocators: Vec<String>,
 
     /// Timed runs of each workload on each allocator [default: 5, with --quick 3]
@@ -63,8 +63,12 @@ Examples:
 Exit codes: 0 everything was measured, 1 a run failed or an allocator could not be built (the table says which),
 2 the arguments are wrong, or a file cannot be written.";
 
-fn workload_names() -> Vec<&'static str> {
-    WORKLOADS.iter().map(|workload| workload.name).collect()
+fn workloads() -> PossibleValuesParser {
+    WORKLOADS.iter().map(|workload| workload.name).into()
+}
+
+fn subjects() -> PossibleValuesParser {
+    allocators::names().into()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, LineStyle, Table};
 
 use crate::results::Results;
 use crate::statistics::text::{self, NONE, count, mebibytes, or_none};
-use crate::statistics::{Means, Statistics, Value, beyond, growth};
+use crate::statistics::{MEMORY_PEERS, Means, Statistics, Value, beyond, growth};
 
 /// All of the results as text, the verdict last: it is what remains in sight.
 pub(crate) fn render(results: &Results) -> String {
@@ -18,15 +18,31 @@ pub(crate) fn render(results: &Results) -> String {
         "Wall time of one operation (* best; magalloc also as a multiple of the best peer)",
         time(&statistics),
     );
+    let spread = values(&statistics, |cell| cell.time_spread, |share| format!("{} %", text::percent(share)));
+    section(&mut text, "Spread of that: the middle half of the runs lies within so much of the median", spread);
+    section(&mut text, "Processor time of one operation", values(&statistics, |cell| cell.cpu, text::time));
     section(
         &mut text,
-        "Peak resident memory in MiB (* best; live is what the program itself asked for)",
+        &format!(
+            "Peak resident memory in MiB (* best; magalloc also as a multiple of the best of {}; live is what the \
+             program itself asked for)",
+            MEMORY_PEERS.join(", ")
+        ),
         peak(&statistics),
     );
-    section(&mut text, "Resident memory in MiB after two idle seconds", idle(&statistics));
+    section(
+        &mut text,
+        "Resident memory in MiB when the workload has ended",
+        values(&statistics, |cell| cell.end, mebibytes),
+    );
+    section(
+        &mut text,
+        "Resident memory in MiB after two idle seconds",
+        values(&statistics, |cell| cell.idle, mebibytes),
+    );
     section(&mut text, "Latency of requests", latency(&statistics));
     section(&mut text, "Throughput by threads, in million operations a second", threads(&statistics));
-    section(&mut text, "Time by blocks: what ten times the blocks cost at worst, in times", blocks(&statistics));
+    section(&mut text, "Time by blocks: what ten times the blocks cost at worst, as a multiple", blocks(&statistics));
     section(&mut text, "Targets", targets(&statistics));
     notes(&mut text, &statistics);
     text
@@ -126,13 +142,14 @@ fn peak(statistics: &Statistics<'_>) -> Option<Table> {
     Some(filled(rows))
 }
 
-fn idle(statistics: &Statistics<'_>) -> Option<Table> {
-    if !any(statistics, |cell| cell.idle) {
+/// A value of each cell, without anything that follows from it.
+fn values(statistics: &Statistics<'_>, value: Value, format: fn(f64) -> String) -> Option<Table> {
+    if !any(statistics, value) {
         return None;
     }
     let mut table = table("workload", names(statistics));
     for (index, row) in statistics.results.rows.iter().enumerate() {
-        let cells = cells(statistics, index, |cell| cell.idle, mebibytes);
+        let cells = cells(statistics, index, value, format);
         table.add_row([row.workload.to_owned()].into_iter().chain(cells));
     }
     Some(table)
