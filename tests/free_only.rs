@@ -26,7 +26,7 @@ const BATCH_BLOCKS: usize = 100;
 const BATCHES_MAX: usize = 4;
 /// Bytes between two looks at what the thread holds.
 const BYTES_PER_LOOK: u64 = 10 << 20;
-/// `Magalloc::cache_bytes_max`.
+/// What `Magalloc::cache_bytes_max` lets a thread have in a heap of this size: a quarter of the default.
 const CACHE_BYTES_MAX: u64 = 1 << 20;
 
 /// What a cache may hold beyond that: "the first few blocks of each".
