@@ -1,6 +1,7 @@
 //! A thread's stash (`depot::stash`): full magazines that it pushes and pops, and that others may take while it does.
 //!
-//! # Modelled    the owner pushes, pops and uses a magazine that it popped again; one or two threads take all
+//! # Modelled    the owner pushes, pops, uses a magazine that it popped again, and moves all to an older stash; one or two
+//!               threads take all of both
 //! # Asserted    conservation: every magazine comes out exactly once.
 //!               visibility: who takes a magazine out comes after who put it in.
 //!               accounting: when the owner has looked, it counts what is there
@@ -24,6 +25,7 @@ const BLOCKS: usize = 28;
 
 struct Cache {
     stash: Stash,
+    older: Stash,
     links: LinkTable,
     magazines: [Payload; MAGAZINES],
 }
@@ -51,6 +53,7 @@ impl Cache {
     fn new() -> Arc<Self> {
         let cache = Self {
             stash: Stash::new(),
+            older: Stash::new(),
             links: LinkTable(core::array::from_fn(|_| AtomicPtr::new(core::ptr::null_mut()))),
             magazines: core::array::from_fn(|_| Payload::new()),
         };
@@ -71,17 +74,21 @@ impl Cache {
 
     /// Takes all, as another thread.
     fn take_all(&self) -> Vec<usize> {
-        let mut chain: Chain = self.stash.take_all();
-        let taken: Vec<usize> = core::iter::from_fn(|| chain.pop(&self.links)).map(number).collect();
+        let taken = [&self.older, &self.stash].map(|stash| {
+            let mut chain: Chain = stash.take_all();
+            core::iter::from_fn(|| chain.pop(&self.links)).map(number).collect::<Vec<usize>>()
+        });
+        let taken = taken.concat();
         taken.iter().for_each(|&number| self.magazines[number].touch());
         taken
     }
 
     /// At rest: each magazine came out once, or is still in.
     fn check(&self, mut out: Vec<usize>) {
-        let _lost = self.stash.forget_lost();
-        let counted = self.stash.blocks();
-        let rest: Vec<usize> = core::iter::from_fn(|| self.pop()).collect();
+        let _lost = self.stash.forget_lost() + self.older.forget_lost();
+        let counted = self.stash.blocks() + self.older.blocks();
+        let mut rest: Vec<usize> = core::iter::from_fn(|| self.pop()).collect();
+        rest.extend(core::iter::from_fn(|| self.older.pop(&self.links)).map(number));
         assert_eq!(counted, rest.len() * BLOCKS, "the owner counts what is there");
         out.extend(rest);
         out.sort_unstable();
@@ -94,6 +101,7 @@ fn owner(cache: &Cache) -> Vec<usize> {
     let popped = cache.pop();
     cache.push(1);
     popped.into_iter().for_each(|number| cache.push(number));
+    let _lost = cache.stash.move_to(&cache.older);
     Vec::new()
 }
 
@@ -127,6 +135,12 @@ fn magazines_come_out_once_with_two_takers() {
 #[test]
 fn pop_by_store_is_caught() {
     assert_caught("pop by store", RACE, None, one_takes);
+}
+
+#[test]
+fn relaxed_move_is_caught() {
+    // Who takes it reads an old link.
+    assert_caught("relaxed move", "a magazine is lost", None, one_takes);
 }
 
 #[test]

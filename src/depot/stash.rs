@@ -185,19 +185,20 @@ impl Stash {
         Some(newest)
     }
 
-    /// Moves everything to `other`, which is empty. Only for the owning thread of both. Returns how many blocks others
-    /// took of it, of which that was not noticed yet.
+    /// Moves everything to `other`, which is empty and of which nothing is lost unnoticed. Only for the owning thread of
+    /// both. Returns how many blocks others took of this one, of which that was not noticed yet.
     #[must_use = "what was granted for them is to be given up"]
     pub fn move_to(&self, other: &Self) -> usize {
+        debug_assert!(other.blocks() == 0 && other.counted() == 0, "nothing is overwritten, and nothing counted twice");
         let chain = self.take_all();
         let counted = self.counted();
         self.set_blocks(0);
         if chain.0.is_none() {
             return counted;
         }
-        // Nobody else pushes, so nothing is overwritten.
-        // ordering: Release [STASH] slots and links; pairs with Acquire in `take_all`.
-        other.head.store(Full::packed(chain.0), Ordering::Release);
+        let order = if bug("relaxed move") { Ordering::Relaxed } else { Ordering::Release };
+        // ordering: Release [STASH] slots and links; pairs with Acquire in `take_all`. A store, as nobody else pushes.
+        other.head.store(Full::packed(chain.0), order);
         other.set_blocks(counted);
         0
     }
