@@ -55,7 +55,7 @@ impl Owners {
             seen[number] = true;
         }
         assert!(seen.iter().all(|&seen| seen), "a number is lost");
-        assert_eq!(self.orphans.count(), 0);
+        assert_eq!(self.orphans.count(NUMBERS), 0);
     }
 }
 

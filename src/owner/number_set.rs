@@ -35,9 +35,14 @@ impl NumberSet {
         Self(core::array::from_fn(|_| AtomicU64::new(0)))
     }
 
+    /// The words of the first `made` numbers.
+    fn words(&self, made: usize) -> impl Iterator<Item = &AtomicU64> {
+        self.0.iter().take(made.div_ceil(64))
+    }
+
     /// Takes out the lowest number of those below `made`.
     pub fn take(&self, made: usize) -> Option<usize> {
-        for (index, word) in self.0.iter().enumerate().take(made.div_ceil(64)) {
+        for (index, word) in self.words(made).enumerate() {
             loop {
                 // ordering: Relaxed, a guess that the read-modify-write below corrects.
                 let free = word.load(Ordering::Relaxed);
@@ -71,15 +76,16 @@ impl NumberSet {
         self.0[number / 64].load(Ordering::Relaxed) >> (number % 64) & 1 != 0
     }
 
-    /// How many there are, at some moment.
-    pub fn count(&self) -> usize {
+    /// How many there are, at some moment; no number from `made` on was ever put in.
+    pub fn count(&self, made: usize) -> usize {
         // ordering: Relaxed, a statistic.
-        self.0.iter().map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+        self.words(made).map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
-    /// Forgets everything, at the end of the process.
-    pub fn reset(&self) {
-        for word in &self.0 {
+    /// Forgets everything, at the end of the process; no number from `made` on was ever put in. Their words are not
+    /// written, which would take memory.
+    pub fn reset(&self, made: usize) {
+        for word in self.words(made) {
             // ordering: Relaxed; the caller is alone.
             word.store(0, Ordering::Relaxed);
         }

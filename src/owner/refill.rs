@@ -215,7 +215,8 @@ impl Owners {
 
     /// Owners that a thread has, at some moment.
     pub fn in_use(&self) -> usize {
-        self.made().min(RECORDS_MAX).saturating_sub(self.orphans.count() + self.gone.count())
+        let made = self.made().min(RECORDS_MAX);
+        made.saturating_sub(self.orphans.count(made) + self.gone.count(made))
     }
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
@@ -342,8 +343,9 @@ impl Owners {
     /// # Safety
     /// Nobody uses any owner, now or later.
     pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
-        self.orphans.reset();
-        self.gone.reset();
+        let made = self.made();
+        self.orphans.reset(made);
+        self.gone.reset(made);
         // SAFETY: the caller's promise.
         unsafe { self.range.release(&depot.os) };
     }
