@@ -1,8 +1,10 @@
 //! Numbers of owners without a thread (`owner::number_set`), and how a thread gets one (`Owners::adopt`).
 //!
-//! # Modelled    threads that end and threads that begin; a number that is made anew while another thread already
+//! # Modelled    threads that end and threads that begin; a thread that leaves its cache as it is (`Owners::rest`), for the
+//!               next one or for who needs memory and empties it; a number that is made anew while another thread already
 //!               notifies its owner, because zeroed slab descriptors name number 0
 //! # Asserted    conservation: a number has one thread at a time, none is lost; a slab pushed on an owner stays there.
+//!               a cache that was left full is emptied at most once, and is empty when its number is an orphan.
 //!               visibility: an owner's next thread comes after its last one.
 //! # Bounds      2 numbers, 3 threads, 4 preemptions
 #![cfg(loom)]
@@ -19,31 +21,56 @@ use magalloc::units::{GranuleIndex, SlabId};
 use std::sync::Arc;
 
 const NUMBERS: usize = 2;
+/// In a cache that rests.
+const BLOCKS: u64 = 3;
 const PREEMPTIONS: Option<usize> = Some(4);
 const LOST: &str = "a slab that was pushed is lost";
 
 struct Owners {
     orphans: NumberSet,
-    /// What only a number's thread touches.
+    resting: NumberSet<1>,
+    /// What only a number's thread touches: blocks in its cache.
     owners: [Payload; NUMBERS],
 }
 
 impl Owners {
     /// `orphaned` numbers have no thread, the others belong to the caller.
     fn new(orphaned: usize) -> Arc<Self> {
-        let owners = Self { orphans: NumberSet::new(), owners: core::array::from_fn(|_| Payload::new()) };
+        let (orphans, resting) = (NumberSet::new(), NumberSet::new());
+        let owners = Self { orphans, resting, owners: core::array::from_fn(|_| Payload::new()) };
         (0..orphaned).for_each(|number| owners.end(number));
         Arc::new(owners)
     }
 
+    /// `Owners::adopt`.
     fn begin(&self) -> Option<usize> {
+        if let Some(number) = self.resting.take(NUMBERS) {
+            self.owners[number].own(|blocks| assert_eq!(*blocks, BLOCKS, "the cache rested"));
+            return Some(number);
+        }
         let number = self.orphans.take(NUMBERS)?;
-        self.owners[number].touch();
+        self.owners[number].own(|blocks| assert_eq!(*blocks, 0, "an orphan has nothing"));
         Some(number)
     }
 
+    /// `Owners::rest`.
+    fn rest(&self, number: usize) {
+        self.owners[number].own(|blocks| *blocks = BLOCKS);
+        self.resting.put(number);
+    }
+
+    /// `Others::empty_resting`: the blocks that came home.
+    fn empty_resting(&self) -> u64 {
+        let mut home = 0;
+        while let Some(number) = self.resting.take(NUMBERS) {
+            home += self.owners[number].own(core::mem::take);
+            self.end(number);
+        }
+        home
+    }
+
     fn end(&self, number: usize) {
-        self.owners[number].touch();
+        self.owners[number].own(|blocks| *blocks = 0);
         self.orphans.put(number);
     }
 
@@ -83,9 +110,26 @@ fn threads_end_while_one_begins() {
     owners.check(own);
 }
 
+/// A thread leaves its cache, another begins, and who needs memory empties what nobody has.
+fn a_cache_rests() {
+    let owners = Owners::new(1);
+    let ending = Arc::clone(&owners);
+    let ending = thread::spawn(move || ending.rest(1));
+    let needy = Arc::clone(&owners);
+    let needy = thread::spawn(move || needy.empty_resting());
+    let own = owners.begin();
+    ending.join().unwrap();
+    let home = needy.join().unwrap();
+    let kept = own.map_or(0, |number| owners.owners[number].own(core::mem::take));
+    // The model's end: whoever comes next takes what rests still.
+    assert_eq!(home + kept + owners.empty_resting(), BLOCKS, "blocks are lost, or there twice");
+    owners.check(own);
+}
+
 /// Number 0 is made by its first thread, while a thread without an owner frees a block of a slab that names it.
 fn a_new_owner_is_notified_at_once() {
-    let made = Arc::new((AtomicUsize::new(0), NotifyStack::new(), NumberSet::new()));
+    let made: (AtomicUsize, NotifyStack, NumberSet) = (AtomicUsize::new(0), NotifyStack::new(), NumberSet::new());
+    let made = Arc::new(made);
     let slab = SlabId::new(0, GranuleIndex::new(7));
     let begin = Arc::clone(&made);
     let begin = thread::spawn(move || {
@@ -119,6 +163,11 @@ fn a_thread_sees_what_the_last_one_left() {
 }
 
 #[test]
+fn what_rests_has_one_taker() {
+    check(PREEMPTIONS, a_cache_rests);
+}
+
+#[test]
 fn a_new_owner_keeps_what_it_is_given() {
     check(PREEMPTIONS, a_new_owner_is_notified_at_once);
 }
@@ -126,11 +175,13 @@ fn a_new_owner_keeps_what_it_is_given() {
 #[test]
 fn adopt_by_store_is_caught() {
     assert_caught("adopt by store", RACE, PREEMPTIONS, three_threads_begin);
+    assert_caught("adopt by store", RACE, PREEMPTIONS, a_cache_rests);
 }
 
 #[test]
 fn relaxed_orphan_is_caught() {
     assert_caught("relaxed orphan", RACE, PREEMPTIONS, threads_end_while_one_begins);
+    assert_caught("relaxed orphan", RACE, PREEMPTIONS, a_cache_rests);
 }
 
 #[test]

@@ -63,7 +63,8 @@ fn stops() {
     END.store(true, Ordering::Relaxed);
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     EXCHANGE.clear();
-    magalloc::flush_thread();
+    // Also what the threads have left for the next ones.
+    magalloc::purge_all();
     magalloc::check();
     let stats = stats();
     let held = (stats.live, stats.cached, stats.slabs, stats.large_blocks, stats.threads);

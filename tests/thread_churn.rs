@@ -63,6 +63,21 @@ fn hundred_thousand_threads_leave_memory_and_records_bounded() {
     assert_eq!(stats().large_blocks, 0);
 }
 
+fn a_thread_begins_with_what_the_last_one_left() {
+    const THREADS: u64 = 2_000;
+    const SIZES: [usize; 4] = [40, 300, 1_000, 6_000];
+    let live = || SIZES.map(|size| Held::new(&GLOBAL, size)).into_iter().for_each(|block| block.free(&GLOBAL));
+    thread::spawn(live).join().expect("the thread ends well");
+    let before = stats();
+    (0..THREADS).for_each(|_| thread::spawn(live).join().expect("the thread ends well"));
+    let after = stats();
+    // Each thread would take from slabs and give back once for each size, but for what turns of purging take away.
+    let (refills, dissolves) = (after.refills - before.refills, after.dissolves - before.dissolves);
+    assert!(refills < THREADS / 10 && dissolves < THREADS / 10, "before {before:?}\nafter {after:?}");
+    magalloc::purge_all();
+    assert_eq!((stats().cached, stats().threads), (0, 1), "{:?}", stats());
+}
+
 /// Numbers of the granules that blocks begin in.
 fn granules(blocks: &[Block]) -> HashSet<usize> {
     blocks.iter().map(|block| block.address() / GRANULE).collect()
@@ -109,6 +124,7 @@ fn main() {
             "hundred_thousand_threads_leave_memory_and_records_bounded",
             hundred_thousand_threads_leave_memory_and_records_bounded,
         ),
+        ("a_thread_begins_with_what_the_last_one_left", a_thread_begins_with_what_the_last_one_left),
         ("orphaned_slabs_are_used_before_new_memory", orphaned_slabs_are_used_before_new_memory),
     ]);
     magalloc::flush_thread();

@@ -3,7 +3,8 @@
 //! ```text
 //! # States      Fresh -> Registered -> Ended. Fresh and Ended threads look at the dummy cache, in which every class
 //!               is empty and full, so their calls land here. Where the allocator is disabled, threads stay Fresh.
-//! # End         through a pthread key, after the thread-local destructors of Rust and C++
+//! # End         through a pthread key, after the thread-local destructors of Rust and C++; the cache rests (see
+//!               `Heap::rest`), so a thread's first call may find a cache with blocks
 //! # Not here    where it is kept (see `place`)
 //! ```
 
@@ -104,7 +105,7 @@ impl EndOfThread for Place {
         place::with(|thread| {
             if let State::Registered(me) = thread.state() {
                 forget(thread);
-                HEAP.unregister(&HEAP.cached(me));
+                HEAP.rest(&HEAP.cached(me));
                 worker::attend();
                 worker::note_end_of_thread();
             }
@@ -118,7 +119,7 @@ fn forget(thread: &Place) {
     thread.set_state(State::Ended);
 }
 
-/// Empties this thread's cache and takes it out of use: the allocator is being disabled.
+/// Empties this thread's cache and takes it out of use, for no other thread: the allocator is being disabled.
 pub(super) fn leave() {
     place::with(|thread| {
         if let State::Registered(me) = thread.state() {

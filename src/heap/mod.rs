@@ -14,6 +14,8 @@ mod large;
 mod out_of_memory;
 #[cfg(test)]
 mod purging;
+#[cfg(test)]
+mod resting;
 mod stats;
 
 pub use stats::{ClassStats, Stats};
@@ -22,7 +24,7 @@ use crate::config::{ALIGN_MAX, GRANULE_BYTES};
 use crate::depot::Depot;
 use crate::depot::dirty::Due;
 use crate::options::Options;
-use crate::owner::{OwnerIndex, Owners, Reclaim, take_one};
+use crate::owner::{Adopted, OwnerIndex, Owners, Reclaim, take_one};
 use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
 use crate::slab::GranuleUse;
@@ -108,7 +110,10 @@ impl<P: Pages> Heap<P> {
         if self.is_closed() || !self.depot.prepare() {
             return None;
         }
-        let me = self.owners.adopt(&self.depot)?;
+        let me = match self.owners.adopt(&self.depot)? {
+            Adopted::Rested(me) => return Some(self.cached(me)),
+            Adopted::Empty(me) => me,
+        };
         while self.caches.len() <= me.get() {
             if self.caches.range().grow(&self.depot.os).is_none() {
                 self.owners.orphan(&self.depot, me);
@@ -159,6 +164,15 @@ impl<P: Pages> Heap<P> {
         }
     }
 
+    /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a turn
+    /// of purging, or somebody who would use new memory, gives home what is in it.
+    pub fn rest(&self, cached: &Cached<'_, P>) {
+        if self.is_closed() || (!self.depot.is_pressed() && self.owners.rest(&self.depot, cached.me)) {
+            return;
+        }
+        self.unregister(cached);
+    }
+
     /// Empties the cache of the calling thread, which goes on: its blocks go home and its slabs to the depot.
     pub fn flush(&self, cached: &Cached<'_, P>) {
         if !self.is_closed() {
@@ -180,7 +194,11 @@ impl<P: Pages> Heap<P> {
                 // All the alignment that the class promises.
                 self.allocate_late(bytes, 1 << bytes.trailing_zeros())
             }
-            Some(cached) => cached.allocate(class),
+            Some(cached) => {
+                // The caller may have looked before it got this cache, which may be one that rested.
+                let block = cached.cache.tops().pop(class);
+                if block.is_null() { cached.allocate(class) } else { block }
+            }
             None => take_one(&self.depot, &self.owners, class, &self.others()),
         }
     }
@@ -189,6 +207,8 @@ impl<P: Pages> Heap<P> {
     pub fn free_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex, block: *mut u8) {
         match cached {
             _ if self.is_closed() => {}
+            // As in `allocate_small`.
+            Some(cached) if cached.cache.tops().push(class, block) => {}
             Some(cached) => cached.free(class, block),
             None => self.owners.dissolve(&self.depot, None, class, &[block]),
         }

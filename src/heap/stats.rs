@@ -31,7 +31,7 @@ pub struct Stats {
     pub committed: u64,
     /// Blocks that the program has, each counted as its class or span is large.
     pub live: u64,
-    /// Free blocks in thread caches.
+    /// Free blocks in thread caches, also in those that ended threads have left for the next ones.
     pub cached: u64,
     /// Free blocks in slabs, and free spans.
     pub free: u64,

@@ -14,6 +14,6 @@ mod dissolve;
 #[cfg(not(loom))]
 mod refill;
 #[cfg(not(loom))]
-pub use refill::{OwnerIndex, Owners, Reclaim};
+pub use refill::{Adopted, OwnerIndex, Owners, Reclaim};
 #[cfg(not(loom))]
 pub(crate) use refill::take_one;

@@ -1,5 +1,6 @@
 //! Numbers of owners that wait for somebody: of those whose threads have ended, a new thread adopts the lowest; of
-//! those whose threads stayed behind in the parent of a fork, whoever needs memory takes one after the other.
+//! those whose threads stayed behind in the parent of a fork, whoever needs memory takes one after the other; of those
+//! whose threads have ended and left their caches as they were, either does.
 //!
 //! ```text
 //! # Invariants  I1: a member is a number that nobody uses; whoever takes it out has the number, its owner and its cache.
@@ -12,27 +13,32 @@ use crate::config::RECORDS_MAX;
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU64, Ordering};
 
-/// One bit for each number.
+/// One bit for each number, of all that there are or of the first 64 * `WORDS`.
 #[derive(Debug)]
-pub struct NumberSet([AtomicU64; RECORDS_MAX / 64]);
+pub struct NumberSet<const WORDS: usize = { RECORDS_MAX / 64 }>([AtomicU64; WORDS]);
 
-impl Default for NumberSet {
+impl<const WORDS: usize> Default for NumberSet<WORDS> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl NumberSet {
+impl<const WORDS: usize> NumberSet<WORDS> {
     /// None.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
-        Self([const { AtomicU64::new(0) }; RECORDS_MAX / 64])
+        Self([const { AtomicU64::new(0) }; WORDS])
     }
 
     /// None.
     #[cfg(loom)]
     pub fn new() -> Self {
         Self(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    /// Is there a place for that number?
+    pub fn fits(number: usize) -> bool {
+        number < 64 * WORDS
     }
 
     /// The words of the first `made` numbers.
@@ -63,7 +69,7 @@ impl NumberSet {
         None
     }
 
-    /// Puts a number in; the caller does not use it or its owner any more.
+    /// Puts a number in that fits; the caller does not use it or its owner any more.
     pub fn put(&self, number: usize) {
         let order = if bug("relaxed orphan") { Ordering::Relaxed } else { Ordering::Release };
         // ordering: Release [HAND-OVER] pairs with Acquire in `take`.
@@ -73,7 +79,7 @@ impl NumberSet {
     /// Is that number in the set, at some moment?
     pub fn has(&self, number: usize) -> bool {
         // ordering: Relaxed; for a caller that is alone.
-        self.0[number / 64].load(Ordering::Relaxed) >> (number % 64) & 1 != 0
+        Self::fits(number) && self.0[number / 64].load(Ordering::Relaxed) >> (number % 64) & 1 != 0
     }
 
     /// How many there are, at some moment; no number from `made` on was ever put in.

@@ -8,6 +8,8 @@
 //!               I3: whoever becomes a slab's holder by `enter_queue` reads its class anew: between the release that
 //!                   led there and the entering, the slab may have been retired and its granule become another slab.
 //!                   What it holds then is that slab, rightly.
+//!               I4: a resting owner is nobody's; it has what its last thread left, notify stack open, as if that thread
+//!                   idled. Whoever takes its number has it, and its cache.
 //! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot
 //! # Fork        the thread of an owner may vanish at any instruction; what it leaves is an owner all the same: the
 //!               slab in its hand is lost, `current` and `list` are whole
@@ -16,6 +18,7 @@
 
 use crate::config::{OWNER_LIST_MAX, POPULATE_BYTES_FIRST, RECORDS_MAX};
 use crate::depot::Depot;
+use crate::depot::alarm::Call;
 use crate::depot::magazines::Slot;
 use crate::granule_map::SlabRef;
 use crate::meta::Range;
@@ -111,10 +114,25 @@ pub struct Owners {
     range: Range<Owner>,
     /// Owners whose threads have ended.
     orphans: NumberSet,
+    /// Owners whose threads have ended and left all that they had, caches included, as it was: to everybody else they
+    /// are like owners whose threads idle, until a new thread or whoever needs memory takes one.
+    resting: NumberSet<RESTING_WORDS>,
     /// In the child of a fork: owners whose threads it does not have, and that nobody has adopted yet.
     gone: NumberSet,
     /// 1 while `gone` may have members.
     any_gone: AtomicU8,
+}
+
+/// Words of the set of resting owners: its bound is 64 times as many.
+const RESTING_WORDS: usize = 1;
+
+/// An owner that a thread has adopted.
+#[derive(Clone, Copy, Debug)]
+pub enum Adopted {
+    /// A new one, or one that has nothing.
+    Empty(OwnerIndex),
+    /// One with all that its last thread had; its cache can be used as it is.
+    Rested(OwnerIndex),
 }
 
 /// Address space for owners, in bytes.
@@ -126,24 +144,45 @@ impl Owners {
         Self {
             range: Range::new(RANGE_BYTES),
             orphans: NumberSet::new(),
+            resting: NumberSet::new(),
             gone: NumberSet::new(),
             any_gone: AtomicU8::new(0),
         }
     }
 
-    /// An owner for the calling thread: an orphan if there is one.
-    pub fn adopt<P: Pages>(&self, depot: &Depot<P>) -> Option<OwnerIndex> {
+    /// An owner for the calling thread: a resting one if there is one, else an orphan.
+    pub fn adopt<P: Pages>(&self, depot: &Depot<P>) -> Option<Adopted> {
+        if let Some(index) = self.take_resting() {
+            return Some(Adopted::Rested(index));
+        }
         if let Some(number) = self.orphans.take(self.made()) {
             let index = OwnerIndex(number as u32);
             self.owner(index).notified.open();
-            return Some(index);
+            return Some(Adopted::Empty(index));
         }
         if self.made() >= RECORDS_MAX {
             return None;
         }
         // A new owner is open from the start, and a slab whose hint names it may have been pushed already.
         let number = self.range.grow(&depot.os).filter(|&number| number < RECORDS_MAX)?;
-        Some(OwnerIndex(number as u32))
+        Some(Adopted::Empty(OwnerIndex(number as u32)))
+    }
+
+    /// Takes the owner from its ending thread as it is, cache included. `false`: there is no place, the thread has it.
+    #[must_use]
+    pub fn rest<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex) -> bool {
+        if !NumberSet::<RESTING_WORDS>::fits(me.get()) {
+            return false;
+        }
+        self.resting.put(me.get());
+        // A turn of purging takes what nobody has adopted by then.
+        depot.raise(Call::Raised);
+        true
+    }
+
+    /// Takes a resting owner, to have it or to empty its cache and to `orphan` it.
+    pub fn take_resting(&self) -> Option<OwnerIndex> {
+        self.resting.take(self.made()).map(|number| OwnerIndex(number as u32))
     }
 
     /// Takes the owner from its ending thread; its slabs go to the depot.
@@ -171,7 +210,7 @@ impl Owners {
     pub fn note_gone(&self, me: Option<OwnerIndex>) {
         for number in 0..self.made().min(RECORDS_MAX) {
             let is_mine = me.is_some_and(|me| me.get() == number);
-            if !is_mine && !self.orphans.has(number) && !self.gone.has(number) {
+            if !is_mine && !self.orphans.has(number) && !self.resting.has(number) && !self.gone.has(number) {
                 self.gone.put(number);
                 // ordering: Relaxed; the caller is alone.
                 self.any_gone.store(1, Ordering::Relaxed);
@@ -216,7 +255,7 @@ impl Owners {
     /// Owners that a thread has, at some moment.
     pub fn in_use(&self) -> usize {
         let made = self.made().min(RECORDS_MAX);
-        made.saturating_sub(self.orphans.count(made) + self.gone.count(made))
+        made.saturating_sub(self.orphans.count(made) + self.resting.count(made) + self.gone.count(made))
     }
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
@@ -295,6 +334,7 @@ impl Owners {
         reclaim: &impl Reclaim,
     ) -> Option<SlabRef<'h>> {
         reclaim.adopt_gone();
+        reclaim.empty_resting();
         self.fetch_notified(depot);
         if let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) {
             return Some(slab);
@@ -345,6 +385,7 @@ impl Owners {
     pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
         let made = self.made();
         self.orphans.reset(made);
+        self.resting.reset(made);
         self.gone.reset(made);
         // SAFETY: the caller's promise.
         unsafe { self.range.release(&depot.os) };
@@ -442,6 +483,8 @@ unsafe fn write_blocks(slots: *mut Slot, first: *mut u8, bytes: usize, mut bits:
 pub trait Reclaim {
     /// Brings home what threads had that this process, the child of a fork, does not have.
     fn adopt_gone(&self);
+    /// Brings home what threads left that have ended.
+    fn empty_resting(&self);
     /// Brings home what can be had from the caches of other threads.
     fn take_stashes(&self);
 }

@@ -249,7 +249,7 @@ impl ThreadCache {
         reserve set_reserve: reserve *mut Magazine;
     }
 
-    /// Makes zeroed memory, or a cache whose thread has ended, an empty cache. Counts go on.
+    /// Makes zeroed memory, or a cache that was drained, an empty cache. Counts go on.
     pub fn begin(&self) {
         for top in &self.tops.0 {
             // ordering: Relaxed, I1.

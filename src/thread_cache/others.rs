@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! # Role        what keeps idle threads from withholding memory, at no cost for the fast path
-//! # Invariants  I1: whoever took a number out of the owners' `gone` has that number's cache as if it were its own.
+//! # Invariants  I1: whoever took a number out of the owners' `gone` or `resting` has that number's cache as if it were
+//!                   its own.
 //! # Progress    lock-free
 //! # Not here    a thread's own emptying (see `Cached::drain`)
 //! ```
@@ -14,7 +15,7 @@ use crate::config::RECORDS_MAX;
 use crate::depot::Depot;
 use crate::depot::stash::{Full, InMagazine};
 use crate::meta::Range;
-use crate::owner::{Owners, Reclaim};
+use crate::owner::{OwnerIndex, Owners, Reclaim};
 use crate::size_class;
 use crate::sync::Ordering;
 use crate::sys::Pages;
@@ -79,8 +80,10 @@ pub struct Others<'h, P> {
 }
 
 impl<P: Pages> Others<'_, P> {
-    /// Takes the stashes of threads that did not call the slow path since this was called last.
+    /// Takes the stashes of threads that did not call the slow path since this was called last, and all that threads
+    /// left that have ended.
     pub fn take_idle_stashes(&self) {
+        self.empty_resting();
         for cache in self.caches.iter() {
             // ordering: Relaxed, counts.
             let calls = cache.slow_calls.load(Ordering::Relaxed);
@@ -127,19 +130,23 @@ impl<P: Pages> Others<'_, P> {
         }
     }
 
+    /// The cache of an owner that the caller has taken, if it has one (I1).
+    fn cached(&self, number: OwnerIndex) -> Option<Cached<'_, P>> {
+        (number.get() < self.caches.len()).then(|| Cached {
+            // SAFETY: below the length.
+            cache: unsafe { self.caches.get(number.get()) },
+            me: number,
+            depot: self.depot,
+            owners: self.owners,
+            caches: self.caches,
+            own: core::marker::PhantomData,
+        })
+    }
+
     /// Takes over what one thread had that is gone. `false`: there is none.
     fn adopt_one(&self) -> bool {
         let Some(number) = self.owners.take_gone() else { return false };
-        if number.get() < self.caches.len() {
-            let cached = Cached {
-                // SAFETY: below the length.
-                cache: unsafe { self.caches.get(number.get()) },
-                me: number,
-                depot: self.depot,
-                owners: self.owners,
-                caches: self.caches,
-                own: core::marker::PhantomData,
-            };
+        if let Some(cached) = self.cached(number) {
             for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
                 // What is stashed is whole at any instant, but how much that is may be counted wrongly.
                 self.dissolve_stash(&cached.cache.classes[class.get()], class);
@@ -157,7 +164,17 @@ impl<P: Pages> Reclaim for Others<'_, P> {
         while self.adopt_one() {}
     }
 
+    fn empty_resting(&self) {
+        while let Some(number) = self.owners.take_resting() {
+            if let Some(cached) = self.cached(number) {
+                cached.drain();
+            }
+            self.owners.orphan(self.depot, number);
+        }
+    }
+
     fn take_stashes(&self) {
+        self.empty_resting();
         self.caches.iter().for_each(|cache| self.take_stash(cache));
     }
 }
