@@ -3,9 +3,9 @@
 use super::Region;
 use crate::config::GROUP_CHUNKS;
 use crate::size_class::{SizeClass, shape};
+use crate::slab::Slab;
 use crate::slab::bitmap::FreeWord;
 use crate::slab::page_purge::Geometry;
-use crate::slab::{ROW_WORDS, Slab};
 use crate::units::{ClassIndex, GranuleIndex, SlabId};
 use core::ptr::NonNull;
 
@@ -58,8 +58,7 @@ impl<'h> SlabRef<'h> {
     /// Word `word` of its bitmap.
     #[inline]
     pub fn word(&self, word: usize) -> &'h FreeWord {
-        let meta = self.region.chunk_meta(self.granule.chunk());
-        &meta.rows[word / ROW_WORDS][self.granule.in_chunk()][word % ROW_WORDS]
+        self.region.chunk_meta(self.granule.chunk()).word(self.granule.in_chunk(), word)
     }
 
     /// Where its blocks and pages lie.

@@ -220,20 +220,41 @@ impl Slab {
 }
 
 /// Words in a row: enough for the blocks of 64 bytes in a granule.
-pub const ROW_WORDS: usize = ROW_BLOCKS / 64;
-/// Planes of rows: enough for the blocks of 8 bytes in a granule.
-pub const PLANES: usize = crate::size_class::SLAB_BLOCKS_MAX / ROW_BLOCKS;
+const ROW_WORDS: usize = ROW_BLOCKS / 64;
+/// Words of a granule's bitmap: enough for its blocks of 8 bytes.
+pub const WORDS_MAX: usize = crate::size_class::SLAB_BLOCKS_MAX / 64;
+/// Words of a chunk's bitmaps.
+const CHUNK_WORDS: usize = CHUNK_GRANULES * WORDS_MAX;
+
+const _: () = assert!(ROW_WORDS.is_power_of_two() && CHUNK_WORDS.is_power_of_two());
 
 /// All that is known of a chunk's slabs: a descriptor for each granule, and the bitmaps.
 ///
-/// Word `w` of the slab at granule `g` is `rows[w / 16][g][w % 16]`. So slabs of blocks of 64 bytes and more live
-/// in the first plane, densely, and the pages of the other planes are touched by smaller classes only.
+/// The bitmaps lie in planes: of each granule, the first has words 0 to 15, the next one 16 to 31, then 32 to 63 and 64 to
+/// 127. So slabs of blocks of 64 bytes and more live in the first plane, densely, and the pages of the other planes are
+/// touched by smaller classes only: by a slab of any class 4 pages at most.
 #[repr(C)]
 pub struct ChunkMeta {
     /// One descriptor for each granule.
     pub slabs: [Slab; CHUNK_GRANULES],
-    /// The bitmaps.
-    pub rows: [[[FreeWord; ROW_WORDS]; CHUNK_GRANULES]; PLANES],
+    /// The bitmaps; see `word`.
+    words: [FreeWord; CHUNK_WORDS],
+}
+
+impl ChunkMeta {
+    /// Word `word` of the bitmap of the slab that starts at granule `granule` of the chunk.
+    #[inline(always)]
+    pub fn word(&self, granule: usize, word: usize) -> &FreeWord {
+        let index = if word < ROW_WORDS {
+            granule * ROW_WORDS + word
+        } else {
+            // The plane's words of a granule, and its first word. Before it lie as many planes' worth of each granule.
+            let plane = 1 << word.ilog2();
+            plane * CHUNK_GRANULES + granule * plane + (word - plane)
+        };
+        // Always below; so, no bound has to be looked at.
+        &self.words[index % CHUNK_WORDS]
+    }
 }
 
 /// What a granule is used for.
@@ -310,5 +331,41 @@ impl UseCell {
         };
         // ordering: Relaxed; published with the span's first block, or with the span's freeing.
         self.0.store(byte.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn meta() -> Box<ChunkMeta> {
+        // SAFETY: zeroed memory is valid metadata.
+        unsafe { Box::new_zeroed().assume_init() }
+    }
+
+    /// Bytes from the metadata's start.
+    fn place(meta: &ChunkMeta, granule: usize, word: usize) -> usize {
+        core::ptr::from_ref(meta.word(granule, word)).addr() - core::ptr::from_ref(meta).addr()
+    }
+
+    #[test]
+    fn every_word_of_every_slab_has_a_place_of_its_own() {
+        let meta = meta();
+        let all = (0..CHUNK_GRANULES).flat_map(|granule| (0..WORDS_MAX).map(move |word| (granule, word)));
+        let places: BTreeSet<usize> = all.map(|(granule, word)| place(&meta, granule, word)).collect();
+        assert_eq!(places.len(), CHUNK_WORDS);
+        assert_eq!(places.first(), Some(&size_of::<[Slab; CHUNK_GRANULES]>()));
+        assert_eq!(places.last(), Some(&(size_of::<ChunkMeta>() - size_of::<FreeWord>())));
+    }
+
+    #[test]
+    fn a_slab_of_the_smallest_blocks_touches_four_pages() {
+        let meta = meta();
+        for granule in 0..CHUNK_GRANULES {
+            let pages = |words| (0..words).map(|word| place(&meta, granule, word) / 4096).collect::<BTreeSet<_>>();
+            // 64 bytes and more, 32, 16, 8.
+            assert_eq!([16, 32, 64, 128].map(|words| pages(words).len()), [1, 2, 3, 4], "granule {granule}");
+        }
     }
 }
