@@ -32,6 +32,10 @@ pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 40;
 #[cfg(not(target_pointer_width = "64"))]
 pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 29;
 
+/// Address space in front of a region of that size, for the metadata ranges: one reservation to make, and to unmap, in
+/// place of five. What does not fit into it is reserved by itself.
+pub(crate) const ANNEX_BYTES: usize = REGION_BYTES_PREFERRED / 128;
+
 /// Where the preferred region does not fit, a region takes 1/4 of the largest that does: the program's
 /// stacks and libraries need address space too.
 pub(crate) const REGION_SCARCE_SHARE: usize = 4;

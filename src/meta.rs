@@ -34,6 +34,11 @@ impl Commit {
         }
     }
 
+    /// The first `bytes` committed.
+    pub fn from(bytes: usize) -> Self {
+        Self(AtomicUsize::new(bytes))
+    }
+
     /// Sees to it that at least `bytes` are committed, through `commit(from, to)`, which is idempotent. `false`:
     /// it was refused, and what was committed still is.
     pub fn ensure(&self, bytes: usize, commit: impl FnOnce(usize, usize) -> bool) -> bool {
@@ -74,7 +79,7 @@ pub use range::Range;
 #[cfg(not(loom))]
 mod range {
     use super::{AtomicUsize, Commit, Ordering, RANGE_BYTES_MIN, RANGE_COMMIT_STEP, RANGE_SCARCE_SHARE};
-    use crate::os::Os;
+    use crate::os::{Os, Space};
     use crate::sync::AtomicPtr;
     use crate::sys::Pages;
     use core::marker::PhantomData;
@@ -83,7 +88,8 @@ mod range {
     /// An array of `T` that grows. Zeroed memory must be a valid `T` that nobody has used yet.
     #[derive(Debug)]
     pub struct Range<T> {
-        /// The first byte, tagged with log2 of the length in the low bits (I3); null until the first `grow`.
+        /// The first byte, tagged with log2 of the length and who releases it in the low bits (I3); null until the first
+        /// `grow`.
         base: AtomicPtr<u8>,
         commit: Commit,
         next: AtomicUsize,
@@ -92,7 +98,10 @@ mod range {
     }
 
     /// Low bits of the base that carry the length: a reservation starts at a page.
-    const TAG: usize = 63;
+    const LENGTH_TAG: usize = 63;
+    /// Set where the range is a part of the annex.
+    const ANNEX_TAG: usize = 64;
+    const TAG: usize = LENGTH_TAG | ANNEX_TAG;
 
     impl<T: Sync> Range<T> {
         /// An empty range, of `preferred_bytes` (a power of two) where address space is plentiful.
@@ -164,22 +173,23 @@ mod range {
         fn reservation<P: Pages>(&self, os: &Os<P>) -> Option<(NonNull<u8>, usize)> {
             // ordering: Acquire [PUBLISH-RANGE] pairs with Release below.
             if let Some(known) = untag(self.base.load(Ordering::Acquire)) {
-                return Some(known);
+                return Some((known.start, known.bytes));
             }
             let share = if os.is_scarce() { RANGE_SCARCE_SHARE } else { 1 };
             let mut bytes = (self.preferred_bytes / share).max(RANGE_BYTES_MIN);
-            let start = loop {
-                if let Some(start) = os.reserve(bytes) {
-                    break start;
+            let (start, space) = loop {
+                if let Some(reserved) = os.reserve_part(bytes) {
+                    break reserved;
                 }
                 if bytes == RANGE_BYTES_MIN {
                     // Perhaps another thread has what there was to have.
                     // ordering: Acquire [PUBLISH-RANGE] pairs with Release below.
-                    return untag(self.base.load(Ordering::Acquire));
+                    return untag(self.base.load(Ordering::Acquire)).map(|range| (range.start, range.bytes));
                 }
                 bytes = (bytes / RANGE_SCARCE_SHARE).max(RANGE_BYTES_MIN);
             };
-            let tagged = start.as_ptr().map_addr(|address| address | bytes.ilog2() as usize);
+            let tag = bytes.ilog2() as usize | if space == Space::OfAnnex { ANNEX_TAG } else { 0 };
+            let tagged = start.as_ptr().map_addr(|address| address | tag);
             // ordering: Release [PUBLISH-RANGE] on success; Acquire on failure, the other's range is used.
             let published = self.base.compare_exchange(
                 core::ptr::null_mut(),
@@ -190,9 +200,11 @@ mod range {
             match published {
                 Ok(_) => Some((start, bytes)),
                 Err(other) => {
-                    // SAFETY: our own reservation, which nobody has seen.
-                    unsafe { os.release(start, bytes) };
-                    untag(other)
+                    if space == Space::Own {
+                        // SAFETY: our own reservation, which nobody has seen.
+                        unsafe { os.release(start, bytes) };
+                    }
+                    untag(other).map(|range| (range.start, range.bytes))
                 }
             }
         }
@@ -200,7 +212,7 @@ mod range {
         /// Bytes of address space and bytes committed.
         pub fn extent(&self) -> (usize, usize) {
             // ordering: Relaxed, a statistic.
-            let mapped = untag(self.base.load(Ordering::Relaxed)).map_or(0, |(_, bytes)| bytes);
+            let mapped = untag(self.base.load(Ordering::Relaxed)).map_or(0, |range| range.bytes);
             (mapped, self.commit.bytes())
         }
 
@@ -213,15 +225,23 @@ mod range {
             let base = self.base.swap(core::ptr::null_mut(), Ordering::Relaxed);
             self.next.store(0, Ordering::Relaxed);
             self.commit.reset();
-            if let Some((start, bytes)) = untag(base) {
+            if let Some(Extent { start, bytes, space: Space::Own }) = untag(base) {
                 // SAFETY: the whole reservation; nobody uses it.
                 unsafe { os.release(start, bytes) };
             }
         }
     }
 
-    fn untag(tagged: *mut u8) -> Option<(NonNull<u8>, usize)> {
-        let bytes = 1usize << (tagged.addr() & TAG);
-        NonNull::new(tagged.map_addr(|address| address & !TAG)).map(|start| (start, bytes))
+    /// What the base says.
+    struct Extent {
+        start: NonNull<u8>,
+        bytes: usize,
+        space: Space,
+    }
+
+    fn untag(tagged: *mut u8) -> Option<Extent> {
+        let bytes = 1usize << (tagged.addr() & LENGTH_TAG);
+        let space = if tagged.addr() & ANNEX_TAG == 0 { Space::Own } else { Space::OfAnnex };
+        NonNull::new(tagged.map_addr(|address| address & !TAG)).map(|start| Extent { start, bytes, space })
     }
 }

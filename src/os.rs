@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! # Role        every call of `Pages` goes through here: how many there were, how many bytes are mapped, and whether
-//!               address space turned out to be scarce
+//!               address space turned out to be scarce; the annex, which is reserved space for who wants part of it
 //! # Not here    the calls themselves (see `sys`), when to make them (see `depot`, `meta`)
 //! ```
 
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
 use crate::sys::{HugeAdvice, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
@@ -15,6 +15,26 @@ use core::ptr::NonNull;
 pub struct Os<P> {
     pages: P,
     counts: CachePadded<Counts>,
+    annex: Annex,
+}
+
+/// Address space that somebody has reserved, and will release, for others to have parts of.
+#[derive(Debug)]
+struct Annex {
+    /// Null until there is one.
+    start: AtomicPtr<u8>,
+    bytes: AtomicUsize,
+    /// Bytes given out; beyond the end where a request did not fit.
+    given: AtomicUsize,
+}
+
+/// Who releases a part of address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// Whoever has it.
+    Own,
+    /// Whoever reserved the annex that it is part of.
+    OfAnnex,
 }
 
 #[derive(Debug)]
@@ -41,7 +61,12 @@ impl<P: Pages> Os<P> {
             one_by_one: AtomicU8::new(0),
             on_demand: AtomicU8::new(0),
         };
-        Self { pages, counts: CachePadded::new(counts) }
+        let annex = Annex {
+            start: AtomicPtr::new(core::ptr::null_mut()),
+            bytes: AtomicUsize::new(0),
+            given: AtomicUsize::new(0),
+        };
+        Self { pages, counts: CachePadded::new(counts), annex }
     }
 
     /// Calls made so far.
@@ -96,6 +121,34 @@ impl<P: Pages> Os<P> {
         // ordering: Relaxed, a statistic.
         self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
         Some(start)
+    }
+
+    /// Lends out `bytes` of reserved address space from now on; at most once at a time.
+    pub fn open_annex(&self, start: NonNull<u8>, bytes: usize) {
+        // ordering: Relaxed; published by the next one.
+        self.annex.bytes.store(bytes, Ordering::Relaxed);
+        // ordering: Release [ANNEX] its length; pairs with Acquire in `reserve_part`. The space needs no more than its address.
+        self.annex.start.store(start.as_ptr(), Ordering::Release);
+    }
+
+    /// Nobody gets a part of the annex any more.
+    pub fn close_annex(&self) {
+        // ordering: Relaxed; the caller is alone.
+        self.annex.start.store(core::ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// Address space as `reserve` gives it, but a part of the annex where that has room.
+    pub fn reserve_part(&self, bytes: usize) -> Option<(NonNull<u8>, Space)> {
+        // ordering: Acquire [ANNEX] pairs with Release in `open_annex`.
+        if let Some(start) = NonNull::new(self.annex.start.load(Ordering::Acquire)) {
+            // ordering: Relaxed; parts are told apart by the count itself. It cannot overflow: few ranges ask.
+            let from = self.annex.given.fetch_add(bytes, Ordering::Relaxed);
+            if from + bytes <= self.annex.bytes.load(Ordering::Relaxed) {
+                // SAFETY: within the annex.
+                return Some((unsafe { start.add(from) }, Space::OfAnnex));
+            }
+        }
+        self.reserve(bytes).map(|start| (start, Space::Own))
     }
 
     /// See `Pages::commit`.
@@ -229,5 +282,36 @@ impl<P: Pages> Os<P> {
         unsafe { self.pages.release(start, bytes) };
         // ordering: Relaxed, a statistic.
         self.counts.mapped.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::fake::FakePages;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn what_does_not_fit_into_the_annex_is_reserved_by_itself() {
+        let os = Os::new(FakePages::new());
+        let annex = os.reserve(3 * MIB).expect("address space");
+        os.open_annex(annex, 3 * MIB);
+        let part = |bytes| os.reserve_part(bytes).expect("address space");
+        let (first, second) = (part(MIB), part(2 * MIB));
+        // SAFETY: within the annex.
+        let behind_first = unsafe { annex.add(MIB) };
+        assert_eq!((first, second), ((annex, Space::OfAnnex), (behind_first, Space::OfAnnex)));
+        assert_eq!(os.mapped(), 3 * MIB);
+        let third = part(MIB);
+        assert_eq!((third.1, os.mapped()), (Space::Own, 4 * MIB));
+        os.close_annex();
+        let fourth = part(MIB);
+        assert_eq!(fourth.1, Space::Own);
+        for (start, bytes) in [(annex, 3 * MIB), (third.0, MIB), (fourth.0, MIB)] {
+            // SAFETY: reserved above, not used any more.
+            unsafe { os.release(start, bytes) };
+        }
+        assert_eq!(os.mapped(), 0);
     }
 }

@@ -371,7 +371,13 @@ impl<P: Pages> Depot<P> {
             // Perhaps another thread has what there was to have; it may have let go of it between our two attempts.
             return self.regions.get(number);
         };
-        if !self.regions.publish(number, region) {
+        if self.regions.publish(number, region) {
+            // SAFETY: published, so it lives until the heap is released.
+            let (annex, bytes) = unsafe { region.as_ref() }.annex();
+            if bytes != 0 {
+                self.os.open_annex(annex, bytes);
+            }
+        } else {
             // SAFETY: our own reservation, which nobody has seen.
             unsafe { Region::release(region, &self.os) };
         }
@@ -413,6 +419,7 @@ impl<P: Pages> Depot<P> {
     pub unsafe fn release(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.magazines.release(&self.os) };
+        self.os.close_annex();
         for region in self.regions.take_all() {
             // SAFETY: the caller's promise; taken out of the list, so it is released once.
             unsafe { Region::release(region, &self.os) };

@@ -5,11 +5,14 @@
 //! ```
 //!
 //! ```text
-//! | header  | chunk groups (n / 64)  granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks, aligned |
-//! | at once | when a search reaches them                  | with its chunk           | with its chunk          |
+//! | chunk groups (n / 64), backwards | header | granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks, aligned |
+//! | the first 16 groups and their granules' uses at once, others when  | with its chunk           | with its chunk          |
+//! | a search reaches them: both ends of one range                      |                          |                         |
 //! ```
 //!
 //! ```text
+//! # Pages       the first group, the header and the uses of the first granules share a page of 4 KiB: a small process
+//!               has no other of these
 //! # Invariants  I1: the header is committed before the region is published; a chunk group before it is looked at:
 //!                   whoever names a group has seen `commit_groups` succeed for it, or holds a span in it.
 //!               I2: a chunk whose bit in `ChunkGroup::committed` is set has its metadata and memory committed.
@@ -20,7 +23,9 @@
 use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
-use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS};
+use crate::config::{
+    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, REGION_BYTES_PREFERRED,
+};
 use crate::meta::Commit;
 use crate::options::HugePages;
 use crate::os::Os;
@@ -45,13 +50,15 @@ pub struct ChunkGroup {
     committed: AtomicU64,
 }
 
-/// One reservation. Lives at its own start.
+/// One reservation. Lives inside it, between the groups and the uses.
 #[repr(C)]
 pub struct Region {
-    /// First byte of the reservation.
+    /// First byte of the region.
     start: NonNull<u8>,
     /// Its bytes.
     bytes: usize,
+    /// Bytes in front of it that belong to the same reservation: the annex.
+    annex: usize,
     /// First byte of the heap, aligned to a chunk.
     heap: NonNull<u8>,
     /// Chunks of the heap.
@@ -60,45 +67,54 @@ pub struct Region {
     number: usize,
     /// log2 of an OS page in bytes.
     page_shift: u32,
-    /// How much of the header and the chunk groups is committed (I1).
+    /// First byte of the granule uses.
+    uses: NonNull<u8>,
+    /// How much of groups, header and uses is committed (I1).
     dense: Commit,
-    /// How much of the granule uses is committed (I1).
-    uses: Commit,
     /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
     bytes_used: AtomicUsize,
 }
 
-/// Bytes kept for the header: the largest OS page, so that what follows is page-aligned.
-const HEADER_BYTES: usize = GRANULE_BYTES;
+/// Bytes kept for the header.
+const HEADER_BYTES: usize = 256;
+
+/// Where the uses begin, behind a page of any size: the first group and the header just fit before, and the uses of a
+/// small process's granules behind, in the smallest page there is.
+const USES_IN_PAGE: usize = 4096 - 256;
 
 const _: () = assert!(size_of::<Region>() <= HEADER_BYTES);
-const _: () = assert!(align_of::<ChunkGroup>() <= HEADER_BYTES);
+const _: () = assert!(dense_bytes(1) <= USES_IN_PAGE);
+const _: () = assert!(align_of::<Region>() <= 16 && USES_IN_PAGE.is_multiple_of(16) && HEADER_BYTES.is_multiple_of(16));
+const _: () =
+    assert!(align_of::<ChunkGroup>() <= 16 && size_of::<ChunkGroup>().is_multiple_of(align_of::<ChunkGroup>()));
 
-/// Groups that are committed at a time: 4 GiB of heap, for 100 KiB.
+/// Groups that are committed at a time: 4 GiB of heap, for 128 KiB.
 const GROUPS_STEP: usize = 16;
 
-/// End of the first `groups` chunk groups, at an OS page of any size.
-const fn dense_end(groups: usize) -> usize {
-    (HEADER_BYTES + groups * size_of::<ChunkGroup>()).next_multiple_of(GRANULE_BYTES)
+/// Bytes of the header and the first `groups` chunk groups.
+const fn dense_bytes(groups: usize) -> usize {
+    HEADER_BYTES + groups * size_of::<ChunkGroup>()
 }
 
 const fn groups(chunks: usize) -> usize {
     chunks.div_ceil(GROUP_CHUNKS)
 }
 
-/// Offset of the granule uses: behind the groups, aligned to the largest OS page.
+/// Offset of the granule uses: behind the groups and the header.
 const fn uses_offset(chunks: usize) -> usize {
-    dense_end(groups(chunks))
+    dense_bytes(groups(chunks)).saturating_sub(USES_IN_PAGE).next_multiple_of(GRANULE_BYTES) + USES_IN_PAGE
 }
 
-/// Bytes of the uses of the granules in the first `groups` chunk groups, up to an OS page of any size.
-const fn uses_bytes(groups: usize) -> usize {
-    (groups * GROUP_CHUNKS * CHUNK_GRANULES * size_of::<UseCell>()).next_multiple_of(GRANULE_BYTES)
+/// Offsets of the first `ready` groups, the header, and the uses of these groups' granules, to whole OS pages of any size.
+const fn dense_range(chunks: usize, ready: usize) -> (usize, usize) {
+    let uses = uses_offset(chunks);
+    let end = uses + ready * GROUP_CHUNKS * CHUNK_GRANULES * size_of::<UseCell>();
+    ((uses - dense_bytes(ready)) & !(GRANULE_BYTES - 1), end.next_multiple_of(GRANULE_BYTES))
 }
 
 /// Offset of the chunk metadata: behind the uses, aligned to the largest OS page.
 const fn chunk_meta_offset(chunks: usize) -> usize {
-    uses_offset(chunks) + uses_bytes(groups(chunks))
+    dense_range(chunks, groups(chunks)).1
 }
 
 /// Bytes of all metadata of a region.
@@ -111,33 +127,47 @@ const fn reservation_bytes(chunks: usize) -> usize {
     meta_bytes(chunks) + (chunks + 1) * CHUNK_BYTES
 }
 
+/// Space in front of a region; only where address space is plentiful, and a region has the preferred size.
+const fn annex_bytes(chunks: usize, number: usize) -> usize {
+    if number == 0 && chunks * CHUNK_BYTES == REGION_BYTES_PREFERRED { ANNEX_BYTES } else { 0 }
+}
+
 impl Region {
     /// Reserves a region of `chunks`, which lives until `release`.
     pub fn reserve<P: Pages>(os: &Os<P>, chunks: usize, number: usize) -> Option<NonNull<Region>> {
-        let bytes = reservation_bytes(chunks);
-        let start = os.reserve(bytes)?;
+        let (bytes, annex) = (reservation_bytes(chunks), annex_bytes(chunks, number));
+        let reserved = os.reserve(annex + bytes)?;
+        // SAFETY: the reservation has so many bytes, and others.
+        let start = unsafe { reserved.add(annex) };
+        let (dense, dense_end) = dense_range(chunks, GROUPS_STEP.min(groups(chunks)));
         // SAFETY: the reservation is ours and longer than its metadata.
-        if !unsafe { os.commit(start, HEADER_BYTES) } {
+        let first_page = unsafe { start.add(dense) };
+        // SAFETY: likewise.
+        if !unsafe { os.commit(first_page, dense_end - dense) } {
             // SAFETY: the whole of our reservation, which nobody knows.
-            unsafe { os.release(start, bytes) };
+            unsafe { os.release(reserved, annex + bytes) };
             return None;
         }
         let unaligned = start.addr().get() + meta_bytes(chunks);
         let heap_offset = unaligned.next_multiple_of(CHUNK_BYTES) - start.addr().get();
         // SAFETY: `reservation_bytes` left room for the alignment.
         let heap = unsafe { start.add(heap_offset) };
-        let header = start.cast::<Region>();
-        // SAFETY: the header is committed, aligned to a page, and nobody else's.
+        // SAFETY: within the metadata.
+        let uses = unsafe { start.add(uses_offset(chunks)) };
+        // SAFETY: the header lies before the uses.
+        let header = unsafe { uses.sub(HEADER_BYTES) }.cast::<Region>();
+        // SAFETY: the header is committed, aligned (see above), and nobody else's.
         unsafe {
             header.write(Region {
                 start,
                 bytes,
+                annex,
                 heap,
                 chunks,
                 number,
                 page_shift: os.page_bytes().trailing_zeros(),
-                dense: Commit::new(),
-                uses: Commit::new(),
+                uses,
+                dense: Commit::from(dense_end - dense),
                 bytes_used: AtomicUsize::new(0),
             });
         };
@@ -150,9 +180,17 @@ impl Region {
     /// Nobody uses the region or any block of it, now or later.
     pub unsafe fn release<P: Pages>(region: NonNull<Region>, os: &Os<P>) {
         // SAFETY: the header is readable until the next line.
-        let &Region { start, bytes, .. } = unsafe { region.as_ref() };
+        let &Region { bytes, annex, .. } = unsafe { region.as_ref() };
+        // SAFETY: likewise.
+        let (reserved, _) = unsafe { region.as_ref() }.annex();
         // SAFETY: the whole reservation, by the caller's promise unused.
-        unsafe { os.release(start, bytes) };
+        unsafe { os.release(reserved, annex + bytes) };
+    }
+
+    /// The space in front of the region, which nobody uses so far, and its bytes.
+    pub fn annex(&self) -> (NonNull<u8>, usize) {
+        // SAFETY: the reservation begins with it.
+        (unsafe { self.start.sub(self.annex) }, self.annex)
     }
 
     /// Number of the region in its heap's list.
@@ -181,20 +219,20 @@ impl Region {
     #[must_use]
     pub fn commit_groups<P: Pages>(&self, os: &Os<P>, groups: usize) -> bool {
         let groups = groups.next_multiple_of(GROUPS_STEP).min(self.groups());
-        // From the start, so that a commit announced by another thread needs no trust: it is idempotent.
-        self.dense.ensure(dense_end(groups), |_, end| {
+        let (from, end) = dense_range(self.chunks, groups);
+        // All of it, so that a commit announced by another thread needs no trust: it is idempotent.
+        self.dense.ensure(end - from, |_, bytes| {
+            // SAFETY: in our reservation.
+            let start = unsafe { self.start.add(from) };
             // SAFETY: in our reservation, and used for nothing else.
-            unsafe { os.commit(self.start, end) }
-        }) && self.uses.ensure(uses_bytes(groups), |_, bytes| {
-            // SAFETY: likewise.
-            unsafe { os.commit(self.uses_start(), bytes) }
+            unsafe { os.commit(start, bytes) }
         })
     }
 
     /// Where the granule uses begin.
+    #[inline(always)]
     pub fn uses_start(&self) -> NonNull<u8> {
-        // SAFETY: they lie behind the groups.
-        unsafe { self.start.add(uses_offset(self.chunks)) }
+        self.uses
     }
 
     /// Where the heap begins.
@@ -230,10 +268,10 @@ impl Region {
     #[inline]
     pub fn group(&self, group: usize) -> &ChunkGroup {
         debug_assert!(group < self.groups());
-        // SAFETY: the groups lie behind the header.
-        let groups = unsafe { self.start.add(HEADER_BYTES) }.cast::<ChunkGroup>();
-        // SAFETY: as above; `group` is one of them.
-        let group = unsafe { groups.add(group) };
+        // SAFETY: the header lies before the uses.
+        let header = unsafe { self.uses.sub(HEADER_BYTES) }.cast::<ChunkGroup>();
+        // SAFETY: the groups lie before the header, the first one last; `group` is one of them.
+        let group = unsafe { header.sub(group + 1) };
         // SAFETY: I1: committed; zeroed memory is a valid group, and all of it is atomics.
         unsafe { group.as_ref() }
     }
@@ -241,7 +279,7 @@ impl Region {
     #[inline]
     fn chunk_meta_start(&self, chunk: usize) -> NonNull<ChunkMeta> {
         debug_assert!(chunk < self.chunks);
-        // SAFETY: the chunk metadata lies behind the groups.
+        // SAFETY: the chunk metadata lies behind the uses.
         let metas = unsafe { self.start.add(chunk_meta_offset(self.chunks)) }.cast::<ChunkMeta>();
         // SAFETY: one for each chunk.
         unsafe { metas.add(chunk) }
@@ -316,9 +354,7 @@ impl Region {
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
     pub fn committed(&self) -> usize {
-        self.dense.bytes().max(HEADER_BYTES)
-            + self.uses.bytes()
-            + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
+        self.dense.bytes() + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
     }
 
     /// The first byte of a granule.
