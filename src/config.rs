@@ -68,6 +68,10 @@ pub(crate) const STASH_FIRST: u8 = 3;
 /// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
+/// Words of a thread's cache, which lies behind its owner: more than half of the OS's smallest page.
+#[cfg(not(loom))]
+pub(crate) const CACHE_WORDS: usize = 448;
+
 /// Threads that can have a cache at the same time; those beyond are served by the depot directly.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 pub(crate) const RECORDS_MAX: usize = 1 << 16;

@@ -30,7 +30,7 @@ use crate::size_class::shape;
 use crate::slab::GranuleUse;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::{Pages, platform};
-use crate::thread_cache::{Cached, Caches, Others};
+use crate::thread_cache::{Cached, Others, cache_of};
 use crate::units::ClassIndex;
 
 /// What is known of an address.
@@ -53,7 +53,6 @@ pub enum Found {
 pub struct Heap<P> {
     depot: Depot<P>,
     owners: Owners,
-    caches: Caches,
     ticks: Ticks,
     /// 1 after `release`.
     closed: AtomicU8,
@@ -62,13 +61,7 @@ pub struct Heap<P> {
 impl<P: Pages> Heap<P> {
     /// An empty heap. Nothing is mapped before the first use.
     pub const fn new(pages: P) -> Self {
-        Self {
-            depot: Depot::new(pages),
-            owners: Owners::new(),
-            caches: Caches::new(),
-            ticks: Ticks::new(),
-            closed: AtomicU8::new(0),
-        }
+        Self { depot: Depot::new(pages), owners: Owners::new(), ticks: Ticks::new(), closed: AtomicU8::new(0) }
     }
 
     /// Takes over `options`.
@@ -114,12 +107,6 @@ impl<P: Pages> Heap<P> {
             Adopted::Rested(me) => return Some(self.cached(me)),
             Adopted::Empty(me) => me,
         };
-        while self.caches.len() <= me.get() {
-            if self.caches.range().grow(&self.depot.os).is_none() {
-                self.owners.orphan(&self.depot, me);
-                return None;
-            }
-        }
         let cached = self.cached(me);
         cached.cache.begin();
         Some(cached)
@@ -129,11 +116,10 @@ impl<P: Pages> Heap<P> {
     pub fn cached(&self, me: OwnerIndex) -> Cached<'_, P> {
         Cached {
             // SAFETY: `register` made it.
-            cache: unsafe { self.caches.get(me.get()) },
+            cache: unsafe { cache_of(&self.owners, me) },
             me,
             depot: &self.depot,
             owners: &self.owners,
-            caches: &self.caches,
             own: core::marker::PhantomData,
         }
     }
@@ -153,7 +139,7 @@ impl<P: Pages> Heap<P> {
     }
 
     fn others(&self) -> Others<'_, P> {
-        Others { depot: &self.depot, owners: &self.owners, caches: &self.caches }
+        Others { depot: &self.depot, owners: &self.owners }
     }
 
     /// Takes the cache from the calling thread; its blocks go home and its slabs to the depot.
@@ -245,8 +231,6 @@ impl<P: Pages> Heap<P> {
         let before = self.depot.os.mapped();
         // SAFETY: the caller's promise.
         unsafe { self.owners.release(&self.depot) };
-        // SAFETY: the caller's promise.
-        unsafe { self.caches.range().release(&self.depot.os) };
         // SAFETY: the caller's promise.
         unsafe { self.depot.release() };
         (before, before - self.depot.os.mapped())

@@ -14,7 +14,7 @@ use crate::granule_map::{Region, SlabRef};
 use crate::size_class::{CLASS_COUNT, all, shape};
 use crate::slab::GranuleUse;
 use crate::sys::Pages;
-use crate::thread_cache::ThreadCache;
+use crate::thread_cache::{ThreadCache, caches};
 use crate::units::GranuleIndex;
 
 /// What the allocator has done and holds. All sizes in bytes.
@@ -157,7 +157,7 @@ impl<P: Pages> Heap<P> {
         }
         let heap = chunks * CHUNK_BYTES;
         stats.metadata += stats.committed - heap as u64;
-        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent(), self.caches.range().extent()] {
+        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent()] {
             stats.committed += committed as u64;
             stats.metadata += committed as u64;
         }
@@ -168,7 +168,7 @@ impl<P: Pages> Heap<P> {
     }
 
     fn count_caches(&self, stats: &mut Stats) {
-        for counts in self.caches.iter().map(ThreadCache::counts) {
+        for counts in caches(&self.owners).map(ThreadCache::counts) {
             stats.cached += counts.cached_bytes as u64;
             stats.refills += counts.refills;
             stats.dissolves += counts.dissolves;

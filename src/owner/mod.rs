@@ -16,4 +16,4 @@ mod refill;
 #[cfg(not(loom))]
 pub use refill::{Adopted, OwnerIndex, Owners, Reclaim};
 #[cfg(not(loom))]
-pub(crate) use refill::take_one;
+pub(crate) use refill::{CACHE_ALIGN, take_one};

@@ -16,7 +16,7 @@
 //! # Not here    giving blocks back (see `dissolve`)
 //! ```
 
-use crate::config::{OWNER_LIST_MAX, POPULATE_BYTES_FIRST, RECORDS_MAX};
+use crate::config::{CACHE_WORDS, OWNER_LIST_MAX, POPULATE_BYTES_FIRST, RECORDS_MAX};
 use crate::depot::Depot;
 use crate::depot::alarm::Call;
 use crate::depot::magazines::Slot;
@@ -25,9 +25,10 @@ use crate::meta::Range;
 use crate::owner::notify::{Closed, NotifyStack};
 use crate::owner::number_set::NumberSet;
 use crate::size_class::{self, CLASS_COUNT};
-use crate::sync::{AtomicU8, AtomicU32, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::sys::{Pages, platform};
 use crate::units::{ClassIndex, SlabId};
+use core::ptr::NonNull;
 
 /// Number of an owner, and of the thread cache that goes with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +112,7 @@ impl Owner {
 /// All owners.
 #[derive(Debug)]
 pub struct Owners {
-    range: Range<Owner>,
+    range: Range<Record>,
     /// Owners whose threads have ended.
     orphans: NumberSet,
     /// Owners whose threads have ended and left all that they had, caches included, as it was: to everybody else they
@@ -135,8 +136,23 @@ pub enum Adopted {
     Rested(OwnerIndex),
 }
 
+/// An owner, and room for its thread's cache, which lies above this module: a thread that uses few classes touches one page.
+/// The cache's own references are to that part only.
+#[derive(Debug)]
+#[repr(C)]
+struct Record {
+    owner: Owner,
+    cache: [AtomicUsize; CACHE_WORDS],
+}
+
+/// Alignment of a cache's place, at least.
+pub(crate) const CACHE_ALIGN: usize = 16;
+
+const _: () = assert!(align_of::<Record>() >= CACHE_ALIGN);
+const _: () = assert!(core::mem::offset_of!(Record, cache).is_multiple_of(CACHE_ALIGN));
+
 /// Address space for owners, in bytes.
-const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<Owner>()).next_power_of_two();
+const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<Record>()).next_power_of_two();
 
 impl Owners {
     /// None yet.
@@ -260,9 +276,20 @@ impl Owners {
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
         // SAFETY: an index comes from `adopt`.
-        let owner = unsafe { self.range.get(index.get()) };
-        // SAFETY: committed, type-stable, and atomics only.
-        unsafe { owner.as_ref() }
+        let record = unsafe { self.range.get(index.get()) };
+        // SAFETY: the owner comes first; committed, type-stable, and atomics only.
+        unsafe { record.cast::<Owner>().as_ref() }
+    }
+
+    /// Where the cache of owner number `number` is, of `CACHE_WORDS` words; zeroed, or what its threads left.
+    ///
+    /// # Safety
+    /// The number is below what `made` has told the caller, or came from `adopt`.
+    pub unsafe fn cache_place(&self, number: usize) -> NonNull<u8> {
+        // SAFETY: the caller's promise.
+        let record = unsafe { self.range.get(number) }.cast::<u8>();
+        // SAFETY: within the record.
+        unsafe { record.add(core::mem::offset_of!(Record, cache)) }
     }
 
     /// Owner number `number`, if it was made: a slab's hint may be of an owner that is gone by now.

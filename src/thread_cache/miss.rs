@@ -174,7 +174,7 @@ impl<P: Pages> Cached<'_, P> {
             self.dissolve(class, magazine, usize::from(state.start()), blocks);
             self.cache.tops.set_top(class, dummy_top());
             self.give_magazine(magazine);
-            state.set_misses(0);
+            state.begin();
         }
         let reserve = self.cache.reserve();
         self.cache.set_reserve(core::ptr::null_mut());
@@ -239,7 +239,7 @@ impl<P: Pages> Cached<'_, P> {
 
     /// What may be had from other threads.
     fn others(&self) -> Others<'_, P> {
-        Others { depot: self.depot, owners: self.owners, caches: self.caches }
+        Others { depot: self.depot, owners: self.owners }
     }
 
     fn give_magazine(&self, magazine: *mut Magazine) {

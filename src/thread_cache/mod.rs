@@ -19,7 +19,7 @@ mod miss;
 mod others;
 mod sizing;
 
-pub use others::{Caches, Others};
+pub use others::{Others, cache_of, caches};
 
 use crate::config::MAGAZINE_SLOTS;
 use crate::depot::Depot;
@@ -137,7 +137,6 @@ fn without_index<T>(mut address: *const T) -> *const T {
 pub struct ThreadCache {
     /// First, so that the fast path needs no offset.
     tops: Tops,
-    classes: [ClassCache; CLASS_COUNT],
     /// Bytes of blocks that the magazines of all classes may hold, and of these the loaded ones.
     granted: AtomicUsize,
     granted_loaded: AtomicUsize,
@@ -154,6 +153,8 @@ pub struct ThreadCache {
     reserve: AtomicPtr<Magazine>,
     refills: AtomicU64,
     dissolves: AtomicU64,
+    /// Last, the largest at the end: what a thread that uses no large classes does not touch.
+    classes: [ClassCache; CLASS_COUNT],
 }
 
 /// Value of `busy`.
@@ -201,6 +202,14 @@ impl ClassCache {
         streak set_streak: streak u8;
     }
 
+    /// Forgets what is known of a class that has nothing in it any more: as in zeroed memory.
+    fn begin(&self) {
+        self.set_start(0);
+        self.set_misses(0);
+        self.set_stash_limit(0);
+        self.set_streak(0);
+    }
+
     /// Blocks in full magazines, at some moment.
     fn stashed_blocks(&self) -> usize {
         self.stash.blocks() + self.older.blocks()
@@ -234,8 +243,6 @@ pub struct Cached<'h, P> {
     pub depot: &'h Depot<P>,
     /// Where blocks come from.
     pub owners: &'h Owners,
-    /// All caches.
-    pub caches: &'h Caches,
     /// A thread's own.
     pub own: core::marker::PhantomData<*mut ()>,
 }
@@ -249,20 +256,12 @@ impl ThreadCache {
         reserve set_reserve: reserve *mut Magazine;
     }
 
-    /// Makes zeroed memory, or a cache that was drained, an empty cache. Counts go on.
+    /// Makes zeroed memory, or a cache that was drained, an empty cache. What is known of the classes is as it should be in
+    /// both, and not touched. Counts go on.
     pub fn begin(&self) {
         for top in &self.tops.0 {
             // ordering: Relaxed, I1.
             top.store(dummy_top(), Ordering::Relaxed);
-        }
-        for class in size_class::all() {
-            let state = &self.classes[class.get()];
-            state.set_start(0);
-            state.stash.begin();
-            state.older.begin();
-            state.set_misses(0);
-            state.set_stash_limit(0);
-            state.set_streak(0);
         }
         self.set_granted(0);
         self.set_granted_loaded(0);

@@ -11,72 +11,42 @@
 
 use super::miss::slot_at;
 use super::{Cached, ClassCache, ThreadCache, dummy_top};
-use crate::config::RECORDS_MAX;
+use crate::config::CACHE_WORDS;
 use crate::depot::Depot;
 use crate::depot::stash::{Full, InMagazine};
-use crate::meta::Range;
-use crate::owner::{OwnerIndex, Owners, Reclaim};
+use crate::owner::{CACHE_ALIGN, OwnerIndex, Owners, Reclaim};
 use crate::size_class;
 use crate::sync::Ordering;
 use crate::sys::Pages;
 use crate::units::ClassIndex;
 use core::ptr::NonNull;
 
-/// The caches of all threads, by their owners' numbers.
-#[derive(Debug)]
-pub struct Caches(Range<ThreadCache>);
+const _: () = assert!(size_of::<ThreadCache>() <= CACHE_WORDS * size_of::<usize>());
+const _: () = assert!(align_of::<ThreadCache>() <= CACHE_ALIGN);
 
-/// Address space for thread caches, in bytes.
-const RANGE_BYTES: usize = (RECORDS_MAX * size_of::<ThreadCache>()).next_power_of_two();
-
-impl Default for Caches {
-    fn default() -> Self {
-        Self::new()
-    }
+/// The cache of an owner.
+///
+/// # Safety
+/// The number was made: it comes from `Owners`, or is below a length that the caller has seen.
+pub unsafe fn cache_of(owners: &Owners, number: OwnerIndex) -> &ThreadCache {
+    // SAFETY: the caller's promise.
+    let place = unsafe { owners.cache_place(number.get()) };
+    // SAFETY: committed, type-stable, and atomics only.
+    unsafe { place.cast().as_ref() }
 }
 
-impl Caches {
-    /// None yet.
-    pub const fn new() -> Self {
-        Self(Range::new(RANGE_BYTES))
-    }
-
-    /// Caches made so far.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The range that they lie in.
-    pub fn range(&self) -> &Range<ThreadCache> {
-        &self.0
-    }
-
-    /// All caches, with and without threads.
-    pub fn iter(&self) -> impl Iterator<Item = &ThreadCache> {
-        // SAFETY: below the length.
-        (0..self.len()).map(|number| unsafe { self.get(number) })
-    }
-
-    /// The cache of that number.
-    ///
-    /// # Safety
-    /// It was made: the number is below a length that the caller has seen.
-    pub unsafe fn get(&self, number: usize) -> &ThreadCache {
-        // SAFETY: the caller's promise.
-        let cache = unsafe { self.0.get(number) };
-        // SAFETY: committed, type-stable, and atomics only.
-        unsafe { cache.as_ref() }
-    }
+/// All caches, with and without threads.
+pub fn caches(owners: &Owners) -> impl Iterator<Item = &ThreadCache> {
+    // SAFETY: below the length.
+    (0..owners.made()).map(|number| unsafe { cache_of(owners, OwnerIndex::new(number)) })
 }
 
 /// The caches, as other threads than theirs see them.
 pub struct Others<'h, P> {
     /// Where spans and magazines go.
     pub depot: &'h Depot<P>,
-    /// Where blocks go.
+    /// Where blocks go, and the caches are.
     pub owners: &'h Owners,
-    /// The caches.
-    pub caches: &'h Caches,
 }
 
 impl<P: Pages> Others<'_, P> {
@@ -84,7 +54,7 @@ impl<P: Pages> Others<'_, P> {
     /// left that have ended.
     pub fn take_idle_stashes(&self) {
         self.empty_resting();
-        for cache in self.caches.iter() {
+        for cache in caches(self.owners) {
             // ordering: Relaxed, counts.
             let calls = cache.slow_calls.load(Ordering::Relaxed);
             if cache.slow_calls_seen.swap(calls, Ordering::Relaxed) == calls {
@@ -130,30 +100,28 @@ impl<P: Pages> Others<'_, P> {
         }
     }
 
-    /// The cache of an owner that the caller has taken, if it has one (I1).
-    fn cached(&self, number: OwnerIndex) -> Option<Cached<'_, P>> {
-        (number.get() < self.caches.len()).then(|| Cached {
-            // SAFETY: below the length.
-            cache: unsafe { self.caches.get(number.get()) },
+    /// The cache of an owner that the caller has taken (I1).
+    fn cached(&self, number: OwnerIndex) -> Cached<'_, P> {
+        Cached {
+            // SAFETY: it was taken out of a set of those that were made.
+            cache: unsafe { cache_of(self.owners, number) },
             me: number,
             depot: self.depot,
             owners: self.owners,
-            caches: self.caches,
             own: core::marker::PhantomData,
-        })
+        }
     }
 
     /// Takes over what one thread had that is gone. `false`: there is none.
     fn adopt_one(&self) -> bool {
         let Some(number) = self.owners.take_gone() else { return false };
-        if let Some(cached) = self.cached(number) {
-            for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
-                // What is stashed is whole at any instant, but how much that is may be counted wrongly.
-                self.dissolve_stash(&cached.cache.classes[class.get()], class);
-                cached.cache.forget(class);
-            }
-            cached.drain();
+        let cached = self.cached(number);
+        for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
+            // What is stashed is whole at any instant, but how much that is may be counted wrongly.
+            self.dissolve_stash(&cached.cache.classes[class.get()], class);
+            cached.cache.forget(class);
         }
+        cached.drain();
         self.owners.orphan(self.depot, number);
         true
     }
@@ -166,16 +134,14 @@ impl<P: Pages> Reclaim for Others<'_, P> {
 
     fn empty_resting(&self) {
         while let Some(number) = self.owners.take_resting() {
-            if let Some(cached) = self.cached(number) {
-                cached.drain();
-            }
+            self.cached(number).drain();
             self.owners.orphan(self.depot, number);
         }
     }
 
     fn take_stashes(&self) {
         self.empty_resting();
-        self.caches.iter().for_each(|cache| self.take_stash(cache));
+        caches(self.owners).for_each(|cache| self.take_stash(cache));
     }
 }
 
