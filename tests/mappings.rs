@@ -17,8 +17,9 @@ const BLOCK_BYTES: usize = 64;
 
 fn main() {
     process::main(
-        &[("gibibyte", gibibyte), ("moved", moved)],
+        &[("small", small), ("gibibyte", gibibyte), ("moved", moved)],
         &[
+            ("small_process_asks_the_kernel_for_little", || child("small").expect_unmapped(0, "")),
             ("gibibyte_of_small_blocks_costs_little", || child("gibibyte").expect_unmapped(0, "")),
             ("growing_blocks_leave_no_mappings_behind", || child("moved").expect_unmapped(0, "")),
             ("lines_of_maps_are_read", lines_of_maps_are_read),
@@ -62,6 +63,15 @@ fn resident() -> u64 {
 /// Fails if `bytes` are more than `percent` of `of`.
 fn at_most(percent: u64, bytes: u64, of: u64, what: &str) {
     assert!(bytes <= of * percent / 100, "{what}: {bytes} of {of} bytes are more than {percent} %");
+}
+
+/// A process whose only blocks are Rust's own and a few of three sizes.
+fn small() {
+    let blocks: Vec<Box<[u8]>> = [24, 200, 700].into_iter().map(|size| vec![1; size].into()).collect();
+    // One reservation; and memory for owners with caches, for magazines, for a region's head, its first chunk and that
+    // one's metadata.
+    assert_eq!(magalloc::stats().os_calls, 6);
+    drop(blocks);
 }
 
 fn gibibyte() {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! # Role        memory for thread caches
+//! # Numbers     a magazine's place in the range. Each `LINKS`-th place holds the links of those behind it, so that a
+//!               magazine and its link are made together.
 //! # Invariants  I1: a magazine belongs to the thread that took it from the pool, until it gives it back.
 //! # Layout      slots fill upwards to the end of the array, which is aligned to its size: "full" is a look at the
 //!               address of the next slot. The slot before the first one holds null: "empty" is a look at a slot.
@@ -54,23 +56,24 @@ impl Default for Magazine {
 pub struct MagazinePool {
     spare: SpareStack,
     magazines: Range<Magazine>,
-    links: Range<AtomicU32>,
 }
+
+/// Links that fit into a magazine's place.
+const LINKS: usize = MAGAZINE_BYTES / size_of::<AtomicU32>();
 
 impl MagazinePool {
     /// None yet.
     pub const fn new() -> Self {
-        Self {
-            spare: SpareStack::new(),
-            magazines: Range::new(MAGAZINE_RANGE_BYTES),
-            links: Range::new(MAGAZINE_RANGE_BYTES / MAGAZINE_BYTES * size_of::<AtomicU32>()),
-        }
+        Self { spare: SpareStack::new(), magazines: Range::new(MAGAZINE_RANGE_BYTES) }
     }
 
     fn link(&self, number: u32) -> &AtomicU32 {
-        // SAFETY: a magazine's link was made before the magazine.
-        let link = unsafe { self.links.get(number as usize) };
-        // SAFETY: committed, and atomics.
+        let (number, inside) = (number as usize & !(LINKS - 1), number as usize & (LINKS - 1));
+        // SAFETY: lower than the magazine, and so made before.
+        let links = unsafe { self.magazines.get(number) }.cast::<AtomicU32>();
+        // SAFETY: within the place.
+        let link = unsafe { links.add(inside) };
+        // SAFETY: committed; only atomics are in this place.
         unsafe { link.as_ref() }
     }
 
@@ -78,18 +81,12 @@ impl MagazinePool {
     pub fn take<P: Pages>(&self, os: &Os<P>) -> Option<NonNull<Magazine>> {
         let number = match self.spare.pop(|number| self.link(number)) {
             Some(number) => number as usize,
-            None => {
-                // Links first: a magazine without one could not be given back.
-                while self.links.len() <= self.magazines.len() {
-                    self.links.grow(os)?;
-                }
+            None => loop {
                 let number = self.magazines.grow(os)?;
-                // Other threads may have taken the links meant for this magazine.
-                while self.links.len() <= number {
-                    self.links.grow(os)?;
+                if !number.is_multiple_of(LINKS) {
+                    break number;
                 }
-                number
-            }
+            },
         };
         // SAFETY: it exists: it was popped, or grown just now.
         Some(unsafe { self.magazines.get(number) })
@@ -108,13 +105,12 @@ impl MagazinePool {
     pub fn count(&self) -> (usize, usize) {
         let spare: Vec<u32> = std::iter::from_fn(|| self.spare.pop(|number| self.link(number))).collect();
         spare.iter().for_each(|&number| self.spare.push(number, |number| self.link(number)));
-        (self.magazines.len(), spare.len())
+        (self.magazines.len() - self.magazines.len().div_ceil(LINKS), spare.len())
     }
 
     /// Bytes of address space, and bytes committed.
     pub fn extent(&self) -> (usize, usize) {
-        let (magazines, links) = (self.magazines.extent(), self.links.extent());
-        (magazines.0 + links.0, magazines.1 + links.1)
+        self.magazines.extent()
     }
 
     /// Gives everything back to the OS.
@@ -125,13 +121,39 @@ impl MagazinePool {
         self.spare.reset();
         // SAFETY: the caller's promise.
         unsafe { self.magazines.release(os) };
-        // SAFETY: the caller's promise.
-        unsafe { self.links.release(os) };
     }
 }
 
 impl Default for MagazinePool {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::fake::FakePages;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn links_lie_beside_the_magazines_and_are_none() {
+        let (os, pool) = (Os::new(FakePages::new()), MagazinePool::new());
+        let take = || pool.take(&os).expect("memory");
+        let magazines: Vec<_> = (0..3 * LINKS).map(|_| take()).collect();
+        for magazine in &magazines {
+            // SAFETY: the magazine is this test's.
+            unsafe { magazine.cast::<u8>().write_bytes(0xff, MAGAZINE_BYTES) };
+        }
+        let all: BTreeSet<_> = magazines.iter().copied().collect();
+        assert_eq!(all.len(), magazines.len());
+        // SAFETY: they are not used any more.
+        magazines.iter().for_each(|&magazine| unsafe { pool.give(magazine) });
+        assert_eq!(pool.count(), (3 * LINKS, 3 * LINKS));
+        // What was written into them has hidden none.
+        let again: BTreeSet<_> = magazines.iter().map(|_| take()).collect();
+        assert_eq!(again, all);
+        // SAFETY: nor are these.
+        unsafe { pool.release(&os) };
     }
 }

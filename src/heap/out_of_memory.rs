@@ -154,7 +154,7 @@ fn refuse_each(largest_reservation: usize, refuse: fn(u64) -> Refuse) -> usize {
     assert_eq!(scenario(&clean), 0, "without a refusal every request is served");
     let calls = clean.depot().os.pages().calls();
     release(&clean);
-    assert!(calls > 50, "the scenario asks the kernel often: {calls}");
+    assert!(calls > 40, "the scenario asks the kernel often: {calls}");
     let mut nulls = 0;
     for number in 1..=calls {
         let heap = heap(largest_reservation);
