@@ -183,7 +183,7 @@ fn sleep(word: u32, milliseconds: u64) {
 /// Ends the thread, if there is one, and waits for it. None is started afterwards.
 pub(super) fn end() {
     let alarm = &HEAP.depot().alarm;
-    if alarm.raise(Call::Ended) {
+    if alarm.raise(Call::Ended) && WORKER.is_running() {
         wake(alarm.word());
     }
     WORKER.join();

@@ -92,8 +92,10 @@ impl<const WORDS: usize> NumberSet<WORDS> {
     /// written, which would take memory.
     pub fn reset(&self, made: usize) {
         for word in self.words(made) {
-            // ordering: Relaxed; the caller is alone.
-            word.store(0, Ordering::Relaxed);
+            // ordering: Relaxed; the caller is alone. A word that nobody has written stays so: its page is the program file's.
+            if word.load(Ordering::Relaxed) != 0 {
+                word.store(0, Ordering::Relaxed);
+            }
         }
     }
 }
