@@ -68,6 +68,9 @@ pub(crate) const STASH_FIRST: u8 = 3;
 /// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
+/// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread: 64 of them, 16 MiB.
+pub(crate) const REST_BYTES_MAX: usize = 256 << 10;
+
 /// Words of a thread's cache, which lies behind its owner: more than half of the OS's smallest page.
 #[cfg(not(loom))]
 pub(crate) const CACHE_WORDS: usize = 448;

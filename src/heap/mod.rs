@@ -153,7 +153,8 @@ impl<P: Pages> Heap<P> {
     /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a turn
     /// of purging, or somebody who would use new memory, gives home what is in it.
     pub fn rest(&self, cached: &Cached<'_, P>) {
-        if self.is_closed() || (!self.depot.is_pressed() && self.owners.rest(&self.depot, cached.me)) {
+        let may_rest = !self.depot.is_pressed() && cached.cache.may_rest();
+        if self.is_closed() || (may_rest && self.owners.rest(&self.depot, cached.me)) {
             return;
         }
         self.unregister(cached);

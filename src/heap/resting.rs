@@ -1,11 +1,11 @@
 //! Tests: what an ended thread leaves serves the next one, or comes home before new memory is used or a turn is over.
 
 use super::Heap;
-use crate::config::{CHUNK_BYTES, GRANULE_BYTES};
+use crate::config::{CHUNK_BYTES, GRANULE_BYTES, REST_BYTES_MAX};
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::options::{Options, SoftLimit};
-use crate::size_class::{class_of, shape};
+use crate::size_class::{self, class_of, shape};
 use crate::sys::fake::FakePages;
 use crate::thread_cache::Cached;
 use crate::units::ClassIndex;
@@ -155,5 +155,19 @@ fn the_child_of_a_fork_has_what_rested() {
     assert_eq!((next.me.get(), next.cache.blocks(class())), (rested, left), "not what {:?} had", gone.me);
     heap.unregister(&next);
     heap.unregister(&me);
+    release(&heap);
+}
+
+#[test]
+fn a_large_cache_does_not_rest() {
+    let heap = heap(&Options::new());
+    let cached = begin(&heap);
+    for class in size_class::all() {
+        let blocks: Vec<_> = (0..200).map(|_| heap.allocate_small(Some(&cached), class)).collect();
+        blocks.into_iter().for_each(|block| heap.free_small(Some(&cached), class, block));
+    }
+    assert!(cached.cache.counts().cached_bytes > REST_BYTES_MAX);
+    heap.rest(&cached);
+    assert_eq!((heap.stats().cached, heap.stats().slabs), (0, 0));
     release(&heap);
 }

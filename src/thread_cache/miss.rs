@@ -169,11 +169,12 @@ impl<P: Pages> Cached<'_, P> {
             self.cache.enter(Some(class));
             let state = &self.cache.classes[class.get()];
             self.empty_stash(class);
-            let Some(magazine) = self.cache.loaded(class) else { continue };
-            let blocks = self.cache.loaded_blocks(class);
-            self.dissolve(class, magazine, usize::from(state.start()), blocks);
-            self.cache.tops.set_top(class, dummy_top());
-            self.give_magazine(magazine);
+            if let Some(magazine) = self.cache.loaded(class) {
+                let blocks = self.cache.loaded_blocks(class);
+                self.dissolve(class, magazine, usize::from(state.start()), blocks);
+                self.cache.tops.set_top(class, dummy_top());
+                self.give_magazine(magazine);
+            }
             state.begin();
         }
         let reserve = self.cache.reserve();

@@ -21,7 +21,7 @@ mod sizing;
 
 pub use others::{Others, cache_of, caches};
 
-use crate::config::MAGAZINE_SLOTS;
+use crate::config::{MAGAZINE_SLOTS, REST_BYTES_MAX};
 use crate::depot::Depot;
 use crate::depot::magazines::{Magazine, Slot};
 use crate::depot::stash::{MAGAZINE_BYTES, Stash};
@@ -254,6 +254,11 @@ impl ThreadCache {
         turn set_turn: turn u32;
         hand set_hand: hand u8;
         reserve set_reserve: reserve *mut Magazine;
+    }
+
+    /// Does it hold so little that it may be left to the next thread?
+    pub fn may_rest(&self) -> bool {
+        self.granted() <= REST_BYTES_MAX
     }
 
     /// Makes zeroed memory, or a cache that was drained, an empty cache. What is known of the classes is as it should be in
