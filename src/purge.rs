@@ -16,7 +16,7 @@
 //! # Checked by  heap::purging, tests/burst_idle.rs, loom_tests/page_purge.rs, loom_tests/alarm.rs
 //! ```
 
-use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::granule_map::{Region, SlabRef};
@@ -35,14 +35,15 @@ use core::ptr::NonNull;
 
 /// Shortest turn, in milliseconds: a step of the clock.
 const TURN_MS_MIN: u64 = 10;
-/// Chunks that a thread on its way through a slow path looks at: some 50 us.
-const TICK_CHUNKS: usize = 4;
+/// Chunks that a thread on its way through a slow path looks at: 16 MiB, some 50 us.
+const TICK_CHUNKS: usize = (16 << 20) / CHUNK_BYTES;
 /// Milliseconds between two such looks.
 const TICK_PAUSE_MS: u64 = 1;
 /// Slabs whose pages are given back at once, and runs of pages, at most: each call of the kernel interrupts the other
 /// processors that run the program, which takes longer than all else it does. Small enough for a stack of 16 KiB.
-const BATCH_SLABS: usize = 16;
-const BATCH_RUNS: usize = SLAB_GRANULES_MAX * PAGES_MAX / 2;
+const BATCH_SLABS: usize = (1 << 20) / GRANULE_BYTES;
+const BATCH_RUNS: usize = 64;
+const _: () = assert!(BATCH_RUNS >= SLAB_GRANULES_MAX * PAGES_MAX / 2, "those of any slab");
 
 /// How far the ticks are. A turn may be begun by one thread and ended by another.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 //! # Role        size and alignment to class; a class's block size, slab shape and divisor. Pure arithmetic.
 //! # Classes     8; 16 to 128 in steps of 16; then 8 steps per doubling up to 32 KiB: at most 1/9 of a block
 //!               above 128 bytes is waste. 73 in all.
-//! # Alignment   a slab starts at a granule, so a block is aligned to every power of two that divides its size.
+//! # Alignment   a slab starts at a granule, so a block is aligned to every power of two up to a granule that divides its
+//!               size.
 //! ```
 //! # Look-up     one byte of a table up to 1 KiB, a count of leading zeros above: O(1)
 //! ```text
@@ -31,14 +32,16 @@ const ALIGN_NATURAL: usize = 16;
 /// `align - 1` shifted by this is below `TABLE_BYTES_MAX` for natural alignments only.
 const ALIGN_SHIFT: u32 = (TABLE_BYTES_MAX / ALIGN_NATURAL).ilog2();
 const _: () = assert!(TABLE_BYTES_MAX.is_power_of_two() && ALIGN_NATURAL << ALIGN_SHIFT == TABLE_BYTES_MAX);
+/// Largest alignment that blocks of a slab may have, in bytes: that of the slab.
+const ALIGN_SMALL_MAX: usize = if GRANULE_BYTES < SMALL_BYTES_MAX { GRANULE_BYTES } else { SMALL_BYTES_MAX };
 /// Granules of a slab at most.
-pub(crate) const SLAB_GRANULES_MAX: usize = 8;
-/// A slab has at least this many blocks where `SLAB_GRANULES_MAX` allows, to spread the cost of making it.
-const SLAB_BLOCKS_MIN: usize = 8;
-/// Blocks of a slab at most: 64 KiB of 8-byte blocks.
+pub(crate) const SLAB_GRANULES_MAX: usize = if GRANULE_BYTES < 64 << 10 { 16 } else { 8 };
+/// A slab has at least this many blocks, to spread the cost of making it.
+const SLAB_BLOCKS_MIN: usize = 4;
+/// Blocks of a slab at most: a granule of 8-byte blocks.
 pub(crate) const SLAB_BLOCKS_MAX: usize = GRANULE_BYTES / 8;
-/// Blocks that one granule's first row of bitmap words can count (see `slab::ChunkMeta`).
-pub(crate) const ROW_BLOCKS: usize = 1024;
+/// Blocks whose bits lie in a slab's descriptor (see `slab::ChunkMeta`): those of 64 bytes in a granule of 16 KiB.
+pub(crate) const NEAR_BLOCKS: usize = 256;
 
 /// What the rest of the allocator knows of a class.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +94,7 @@ const CLASSES_CONST: [SizeClass; CLASS_COUNT] = {
     classes
 };
 
-/// The class of blocks of `bytes`: its slab is the smallest with less than 1/16 of tail waste and enough blocks.
+/// The class of blocks of `bytes`: its slab is the smallest with at most 1/16 of tail waste and enough blocks.
 const fn make(bytes: usize) -> SizeClass {
     let mut granules = 1;
     let mut best = 1;
@@ -99,7 +102,7 @@ const fn make(bytes: usize) -> SizeClass {
     while granules <= SLAB_GRANULES_MAX {
         let slab = granules * GRANULE_BYTES;
         let tail = slab % bytes;
-        if tail * 16 < slab && slab / bytes >= SLAB_BLOCKS_MIN {
+        if tail * 16 <= slab && slab / bytes >= SLAB_BLOCKS_MIN {
             best = granules;
             break;
         }
@@ -140,7 +143,7 @@ const _: () = {
     while class < CLASS_COUNT {
         let shape = &CLASSES_CONST[class];
         assert!(shape.blocks as usize <= SLAB_BLOCKS_MAX);
-        assert!(shape.granules == 1 || shape.blocks as usize <= ROW_BLOCKS, "a long slab's bits fit in its first row");
+        assert!(shape.granules == 1 || shape.blocks as usize <= NEAR_BLOCKS, "a long slab's bits lie in its descriptor");
         assert!(shape.magazine_blocks >= 2, "half a magazine is at least a block");
         class += 1;
     }
@@ -171,7 +174,7 @@ pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
     if let Some(class) = common_class_of(size, align) {
         return Some(class);
     }
-    if size > SMALL_BYTES_MAX || align > SMALL_BYTES_MAX {
+    if size > SMALL_BYTES_MAX || align > ALIGN_SMALL_MAX {
         return None;
     }
     let mut class = index_of(size.max(1).next_multiple_of(align));
@@ -216,7 +219,7 @@ mod tests {
                 let fits = |shape: &SizeClass| {
                     shape.bytes as usize >= size && (align <= 8 || (shape.bytes as usize).is_multiple_of(align))
                 };
-                let expected = CLASSES.iter().position(fits);
+                let expected = CLASSES.iter().position(fits).filter(|_| align <= GRANULE_BYTES);
                 assert_eq!(class_of(size, align).map(ClassIndex::get), expected, "size {size} align {align}");
             }
         }
@@ -236,7 +239,7 @@ mod tests {
                 shape.blocks, shape.granules, shape.magazine_blocks, waste * 100.0, tail * 100.0
             );
             assert!(bytes <= 128 || waste <= 0.125, "class {index} wastes {waste}");
-            assert!(tail < 1.0 / 16.0, "slab of class {index} wastes {tail}");
+            assert!(tail <= 1.0 / 16.0, "slab of class {index} wastes {tail}");
             previous = bytes;
         }
     }

@@ -12,7 +12,7 @@
 use super::alarm::Call;
 use super::spans::{Depot, Span};
 use crate::chunk_group::span_map::low_bits;
-use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, REGIONS_MAX};
 use crate::granule_map::Region;
 use crate::options::HugePages;
 use crate::sync::Ordering;
@@ -22,8 +22,12 @@ use crate::units::GranuleIndex;
 /// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
 const DIRTY_SLACK_SHARE: usize = 8;
 
-/// Granules of a huge page: 2 MiB, as on x86-64, and on aarch64 with base pages of 4 KiB.
-const HUGE_PAGE_GRANULES: usize = (2 << 20) / GRANULE_BYTES;
+/// Chunks of a huge page, at least one.
+const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
+/// Granules of a chunk that lie in the same huge page.
+const HUGE_PAGE_PART: usize = if HUGE_PAGE_BYTES < CHUNK_BYTES { HUGE_PAGE_BYTES / GRANULE_BYTES } else { CHUNK_GRANULES };
+
+const _: () = assert!(GROUP_CHUNKS.is_multiple_of(HUGE_PAGE_CHUNKS));
 
 /// What a purge does with the free pages that it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +163,15 @@ impl<P: Pages> Depot<P> {
         if whole == Whole::Granules || self.settings.huge_pages() != HugePages::Always {
             return among;
         }
-        let busy = region.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS);
-        (0..CHUNK_GRANULES / HUGE_PAGE_GRANULES)
-            .map(|huge_page| low_bits(HUGE_PAGE_GRANULES) << (huge_page * HUGE_PAGE_GRANULES))
-            .filter(|huge_page| busy & huge_page == 0)
-            .fold(0, |mask, huge_page| mask | among & huge_page)
+        // The huge pages that the chunk has, or the chunks of the huge page that it is part of.
+        let first = chunk - chunk % HUGE_PAGE_CHUNKS;
+        let busy = (first..first + HUGE_PAGE_CHUNKS)
+            .map(|chunk| region.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS))
+            .fold(0, |all, busy| all | busy);
+        (0..CHUNK_GRANULES / HUGE_PAGE_PART)
+            .map(|part| low_bits(HUGE_PAGE_PART) << (part * HUGE_PAGE_PART))
+            .filter(|part| busy & part == 0)
+            .fold(0, |mask, part| mask | among & part)
     }
 
     /// Gives back the pages of those of the granules `among` that are free and dirty: claims them, so that nobody uses

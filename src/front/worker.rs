@@ -16,7 +16,7 @@
 //! ```
 
 use super::{HEAP, thread};
-use crate::config::CHUNK_BYTES;
+use crate::config::{CHUNK_BYTES, SMALL_HEAP_BYTES};
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::sync::{AtomicU8, Ordering};
@@ -35,9 +35,9 @@ const URGENT_PAUSE_MS: u64 = 20;
 const QUIET_MS: u64 = 50;
 
 /// Microseconds that the thread rests for each chunk that it looked at, so that looking costs at most a tenth of a
-/// processor, however large the heap: a chunk of small blocks takes some 20. Not measured each time: what the kernel
-/// takes to give pages back varies by more than all the looking.
-const REST_US_PER_CHUNK: u64 = 180;
+/// processor, however large the heap: 4 MiB of small blocks take some 20. Not measured each time: what the kernel takes to
+/// give pages back varies by more than all the looking.
+const REST_US_PER_CHUNK: u64 = 180 * CHUNK_BYTES as u64 / (4 << 20);
 
 /// Bytes held from which on the thread stays where the C library's blocks are from this heap. Below, what an idle
 /// program does not need is little.
@@ -61,7 +61,7 @@ fn attend_alarm() {
     if HEAP.is_closed() || thread::is_purger() {
         return;
     }
-    if !depot.settings.serves_c_library() && depot.budget.held() > CHUNK_BYTES && start() {
+    if !depot.settings.serves_c_library() && depot.budget.held() > SMALL_HEAP_BYTES && start() {
         return;
     }
     HEAP.purge().tick();

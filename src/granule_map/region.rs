@@ -24,7 +24,8 @@ use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
-    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, REGION_BYTES_PREFERRED,
+    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, HUGE_PAGE_BYTES,
+    REGION_BYTES_PREFERRED,
 };
 use crate::meta::Commit;
 use crate::options::HugePages;
@@ -59,7 +60,7 @@ pub struct Region {
     bytes: usize,
     /// Bytes in front of it that belong to the same reservation: the annex.
     annex: usize,
-    /// First byte of the heap, aligned to a chunk.
+    /// First byte of the heap, aligned to `HEAP_ALIGN`.
     heap: NonNull<u8>,
     /// Chunks of the heap.
     chunks: usize,
@@ -74,6 +75,9 @@ pub struct Region {
     /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
     bytes_used: AtomicUsize,
 }
+
+/// Alignment of the heap: chunks, and huge pages, are where they can be told by their numbers.
+const HEAP_ALIGN: usize = if CHUNK_BYTES > HUGE_PAGE_BYTES { CHUNK_BYTES } else { HUGE_PAGE_BYTES };
 
 /// Bytes kept for the header.
 const HEADER_BYTES: usize = 256;
@@ -124,7 +128,7 @@ const fn meta_bytes(chunks: usize) -> usize {
 
 /// Bytes to reserve for `chunks`, so that the heap can be aligned.
 const fn reservation_bytes(chunks: usize) -> usize {
-    meta_bytes(chunks) + (chunks + 1) * CHUNK_BYTES
+    meta_bytes(chunks) + chunks * CHUNK_BYTES + HEAP_ALIGN
 }
 
 /// Space in front of a region; only where address space is plentiful, and a region has the preferred size.
@@ -149,7 +153,7 @@ impl Region {
             return None;
         }
         let unaligned = start.addr().get() + meta_bytes(chunks);
-        let heap_offset = unaligned.next_multiple_of(CHUNK_BYTES) - start.addr().get();
+        let heap_offset = unaligned.next_multiple_of(HEAP_ALIGN) - start.addr().get();
         // SAFETY: `reservation_bytes` left room for the alignment.
         let heap = unsafe { start.add(heap_offset) };
         // SAFETY: within the metadata.
@@ -310,12 +314,15 @@ impl Region {
         self.group(chunk / GROUP_CHUNKS).committed.load(Ordering::Acquire) >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
-    /// Commits those chunks that are not, backed by huge pages as `huge_pages` says; with one call for all metadata and
-    /// one for all memory from the first of them to the last: a refusal leaves nothing half done. `false`: refused.
+    /// Commits those chunks that are not, and their neighbours up to whole steps, backed by huge pages as `huge_pages`
+    /// says; with one call for all metadata and one for all memory from the first of them to the last: a refusal leaves
+    /// nothing half done. `false`: refused.
     #[must_use]
     pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> bool {
         let Some(first) = chunks.clone().find(|&chunk| !self.is_committed(chunk)) else { return true };
-        let end = chunks.rev().find(|&chunk| !self.is_committed(chunk)).map_or(first, |last| last) + 1;
+        let last = chunks.rev().find(|&chunk| !self.is_committed(chunk)).map_or(first, |last| last);
+        let first = first - first % COMMIT_CHUNKS;
+        let end = (last + 1).next_multiple_of(COMMIT_CHUNKS).min(self.chunks);
         // A chunk's metadata is not a multiple of 64 KiB pages; the pages it shares with its neighbours may be
         // committed twice, which is harmless.
         let meta = self.chunk_meta_start(first).cast::<u8>();

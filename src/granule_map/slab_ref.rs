@@ -58,7 +58,8 @@ impl<'h> SlabRef<'h> {
     /// Word `word` of its bitmap.
     #[inline]
     pub fn word(&self, word: usize) -> &'h FreeWord {
-        self.region.chunk_meta(self.granule.chunk()).word(self.granule.in_chunk(), word)
+        // SAFETY: within a chunk; callers name words of the class, whose blocks fit.
+        unsafe { self.region.chunk_meta(self.granule.chunk()).word(self.granule.in_chunk(), word) }
     }
 
     /// Where its blocks and pages lie.

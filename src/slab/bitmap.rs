@@ -42,7 +42,6 @@ pub enum Released {
 
 impl FreeWord {
     /// A word with `free` blocks.
-    #[cfg(any(test, loom))]
     pub fn new(free: u64) -> Self {
         Self(AtomicU64::new(free))
     }

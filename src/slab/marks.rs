@@ -12,11 +12,13 @@
 //! # Checked by  loom_tests/page_purge.rs
 //! ```
 
+use crate::config::GRANULE_BYTES;
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU32, Ordering};
 
 /// OS pages of a granule at most: 4 KiB each.
-pub const PAGES_MAX: usize = 16;
+pub const PAGES_MAX: usize = GRANULE_BYTES / 4096;
+const _: () = assert!(PAGES_MAX <= u16::BITS as usize);
 
 /// Zeroed memory is a granule whose pages are all used. Aged pages in the low half, purged ones in the high half.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ const fn aged(pages: u16) -> u32 {
 }
 
 const fn purged(pages: u16) -> u32 {
-    (pages as u32) << PAGES_MAX
+    (pages as u32) << u16::BITS
 }
 
 impl PageMarks {
@@ -75,7 +77,7 @@ impl PageMarks {
     pub fn age(&self, free: u16) -> (u16, u16) {
         // ordering: Relaxed, a guess: whoever purges claims the blocks first, and pages are purged twice at worst.
         let marks = self.0.load(Ordering::Relaxed);
-        let unpurged = free & !((marks >> PAGES_MAX) as u16);
+        let unpurged = free & !((marks >> u16::BITS) as u16);
         let old = unpurged & marks as u16;
         let young = unpurged & !old;
         if young != 0 {
@@ -93,7 +95,7 @@ impl PageMarks {
     /// Pages that are purged, at some moment: a guess, unless nothing moves.
     pub fn purged_pages(&self) -> u16 {
         // ordering: Relaxed, a guess, as in `age`.
-        (self.0.load(Ordering::Relaxed) >> PAGES_MAX) as u16
+        (self.0.load(Ordering::Relaxed) >> u16::BITS) as u16
     }
 }
 

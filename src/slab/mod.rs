@@ -23,7 +23,7 @@ pub mod marks;
 pub mod page_purge;
 
 use crate::config::CHUNK_GRANULES;
-use crate::size_class::{CLASS_COUNT, ROW_BLOCKS};
+use crate::size_class::{CLASS_COUNT, NEAR_BLOCKS};
 use crate::sync::planted::bug;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, Ordering};
 use crate::units::{ClassIndex, SlabId};
@@ -32,7 +32,8 @@ use marks::PageMarks;
 
 /// Descriptor of a slab, or of a large block: one for each granule, used by the span that starts there.
 /// Zeroed memory is a valid descriptor of nothing, and of a granule that is in no slab any more: the metadata of a
-/// free chunk can be purged. A line of its own, so that two threads' slabs do not share one.
+/// free chunk can be purged. A line of its own, so that two threads' slabs do not share one, with the bits of most classes'
+/// blocks: who takes or brings back blocks changes one line.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Slab {
@@ -54,7 +55,11 @@ pub struct Slab {
     turn: AtomicU8,
     /// What a purge remembers of this granule's pages.
     pub marks: PageMarks,
+    /// The first words of the bitmap.
+    near: [FreeWord; NEAR_WORDS],
 }
+
+const _: () = assert!(size_of::<Slab>() == 64, "one cache line");
 
 impl Default for Slab {
     fn default() -> Self {
@@ -75,6 +80,7 @@ impl Slab {
             moved: AtomicU8::new(0),
             turn: AtomicU8::new(0),
             marks: PageMarks::new(),
+            near: core::array::from_fn(|_| FreeWord::new(0)),
         }
     }
 
@@ -219,41 +225,46 @@ impl Slab {
     }
 }
 
-/// Words in a row: enough for the blocks of 64 bytes in a granule.
-const ROW_WORDS: usize = ROW_BLOCKS / 64;
+/// Words of a slab's bitmap in its descriptor.
+const NEAR_WORDS: usize = NEAR_BLOCKS / 64;
 /// Words of a granule's bitmap: enough for its blocks of 8 bytes.
 pub const WORDS_MAX: usize = crate::size_class::SLAB_BLOCKS_MAX / 64;
-/// Words of a chunk's bitmaps.
-const CHUNK_WORDS: usize = CHUNK_GRANULES * WORDS_MAX;
+/// Words of a chunk's bitmaps that do not lie in descriptors.
+const FAR_WORDS: usize = CHUNK_GRANULES * (WORDS_MAX - NEAR_WORDS);
 
-const _: () = assert!(ROW_WORDS.is_power_of_two() && CHUNK_WORDS.is_power_of_two());
+const _: () = assert!(NEAR_WORDS.is_power_of_two() && WORDS_MAX.is_power_of_two());
 
 /// All that is known of a chunk's slabs: a descriptor for each granule, and the bitmaps.
 ///
-/// The bitmaps lie in planes: of each granule, the first has words 0 to 15, the next one 16 to 31, then 32 to 63 and 64 to
-/// 127. So slabs of blocks of 64 bytes and more live in the first plane, densely, and the pages of the other planes are
-/// touched by smaller classes only: by a slab of any class 4 pages at most.
-#[repr(C)]
+/// The first words of a bitmap lie in the slab's descriptor. The others lie in planes: of each granule, the first has words
+/// 4 to 7, the next one 8 to 15, and so on. So the slabs of most classes have one line of metadata, a page holds that of a
+/// whole chunk, and the pages of the planes are touched by slabs of smaller blocks than 64 bytes only (256 bytes, where a
+/// granule has 64 KiB).
+#[repr(C, align(4096))]
 pub struct ChunkMeta {
     /// One descriptor for each granule.
     pub slabs: [Slab; CHUNK_GRANULES],
-    /// The bitmaps; see `word`.
-    words: [FreeWord; CHUNK_WORDS],
+    /// The other words of the bitmaps; see `word`.
+    far: [FreeWord; FAR_WORDS],
 }
 
 impl ChunkMeta {
     /// Word `word` of the bitmap of the slab that starts at granule `granule` of the chunk.
+    ///
+    /// # Safety
+    /// There is such a granule and such a word: below `CHUNK_GRANULES` and `WORDS_MAX`.
     #[inline(always)]
-    pub fn word(&self, granule: usize, word: usize) -> &FreeWord {
-        let index = if word < ROW_WORDS {
-            granule * ROW_WORDS + word
-        } else {
-            // The plane's words of a granule, and its first word. Before it lie as many planes' worth of each granule.
-            let plane = 1 << word.ilog2();
-            plane * CHUNK_GRANULES + granule * plane + (word - plane)
-        };
-        // Always below; so, no bound has to be looked at.
-        &self.words[index % CHUNK_WORDS]
+    pub unsafe fn word(&self, granule: usize, word: usize) -> &FreeWord {
+        if word < NEAR_WORDS {
+            // SAFETY: the caller's promise.
+            return &unsafe { self.slabs.get_unchecked(granule) }.near[word];
+        }
+        // Words that the plane has of each granule, and the first of them; as many words of each lie in the planes before.
+        let plane = 1 << word.ilog2();
+        let index = (plane - NEAR_WORDS) * CHUNK_GRANULES + granule * plane + (word - plane);
+        debug_assert!(granule < CHUNK_GRANULES && word < WORDS_MAX);
+        // SAFETY: the last granule's last word of the last plane has index FAR_WORDS - 1, and the bounds are promised.
+        unsafe { self.far.get_unchecked(index) }
     }
 }
 
@@ -346,26 +357,39 @@ mod tests {
 
     /// Bytes from the metadata's start.
     fn place(meta: &ChunkMeta, granule: usize, word: usize) -> usize {
-        core::ptr::from_ref(meta.word(granule, word)).addr() - core::ptr::from_ref(meta).addr()
+        // SAFETY: the tests name granules and words that there are.
+        let word = unsafe { meta.word(granule, word) };
+        core::ptr::from_ref(word).addr() - core::ptr::from_ref(meta).addr()
     }
 
     #[test]
     fn every_word_of_every_slab_has_a_place_of_its_own() {
         let meta = meta();
-        let all = (0..CHUNK_GRANULES).flat_map(|granule| (0..WORDS_MAX).map(move |word| (granule, word)));
-        let places: BTreeSet<usize> = all.map(|(granule, word)| place(&meta, granule, word)).collect();
-        assert_eq!(places.len(), CHUNK_WORDS);
-        assert_eq!(places.first(), Some(&size_of::<[Slab; CHUNK_GRANULES]>()));
-        assert_eq!(places.last(), Some(&(size_of::<ChunkMeta>() - size_of::<FreeWord>())));
+        let all = |words: core::ops::Range<usize>| {
+            let of = move |granule| words.clone().map(move |word| (granule, word));
+            (0..CHUNK_GRANULES).flat_map(of)
+        };
+        let near: BTreeSet<usize> = all(0..NEAR_WORDS).map(|(granule, word)| place(&meta, granule, word)).collect();
+        let far: BTreeSet<usize> = all(NEAR_WORDS..WORDS_MAX).map(|(granule, word)| place(&meta, granule, word)).collect();
+        assert_eq!((near.len(), far.len()), (CHUNK_GRANULES * NEAR_WORDS, FAR_WORDS));
+        let slabs = size_of::<[Slab; CHUNK_GRANULES]>();
+        assert!(near.last() < Some(&slabs), "in the descriptors");
+        assert_eq!((far.first(), far.last()), (Some(&slabs), Some(&(slabs + size_of_val(&meta.far) - size_of::<FreeWord>()))));
     }
 
     #[test]
-    fn a_slab_of_the_smallest_blocks_touches_four_pages() {
+    fn a_slab_touches_one_page_and_one_more_for_each_halving_of_its_blocks() {
         let meta = meta();
         for granule in 0..CHUNK_GRANULES {
-            let pages = |words| (0..words).map(|word| place(&meta, granule, word) / 4096).collect::<BTreeSet<_>>();
-            // 64 bytes and more, 32, 16, 8.
-            assert_eq!([16, 32, 64, 128].map(|words| pages(words).len()), [1, 2, 3, 4], "granule {granule}");
+            let pages = |words| (0..words).map(|word| place(&meta, granule, word) / 4096).collect::<BTreeSet<_>>().len();
+            let mut words = NEAR_WORDS;
+            for most in 1.. {
+                assert!(pages(words) <= most, "granule {granule}, {words} words");
+                words *= 2;
+                if words > WORDS_MAX {
+                    break;
+                }
+            }
         }
     }
 }
