@@ -105,7 +105,7 @@ pub(crate) const RANGE_BYTES_MIN: usize = 1 << 20;
 /// Where address space is scarce, a metadata range takes this share of what it prefers: some hundred threads' caches.
 pub(crate) const RANGE_SCARCE_SHARE: usize = 256;
 /// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
-pub(crate) const RANGE_COMMIT_STEP: usize = 256 << 10;
+pub(crate) const RANGE_COMMIT_STEP: usize = 64 << 10;
 
 /// Default of `Options::dirty_bytes_max`, in bytes: a bound for programs whose peak is far above what they live in.
 /// What is free goes back after the purge delay anyway; a low bound would make a program that frees and allocates large

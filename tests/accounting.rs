@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{Block, CHUNK, GRANULE, Random, SMALL_MAX, class_sizes};
+use common::{ALIGN_SMALL_MAX, Block, CHUNK, GRANULE, Random, SMALL_MAX, class_sizes};
 use magalloc::{Magalloc, Stats, stats};
 use std::alloc::GlobalAlloc;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
@@ -15,7 +15,7 @@ use std::thread;
 /// Bytes that a block of that layout takes, by the documented rule.
 fn block_bytes(size: usize, align: usize) -> usize {
     let size = size.max(1);
-    if size > SMALL_MAX || align > SMALL_MAX {
+    if size > SMALL_MAX || align > ALIGN_SMALL_MAX {
         return size.next_multiple_of(GRANULE);
     }
     let serves = |class: &usize| *class >= size && (align <= 8 || class.is_multiple_of(align));
@@ -27,7 +27,7 @@ fn bytes(blocks: &[Block]) -> u64 {
 }
 
 fn is_large(block: &Block) -> bool {
-    block.layout().size() > SMALL_MAX || block.layout().align() > SMALL_MAX
+    block.layout().size() > SMALL_MAX || block.layout().align() > ALIGN_SMALL_MAX
 }
 
 /// Verifies every figure that follows from what is held, and returns all.
@@ -80,10 +80,10 @@ fn unused_allocator_holds_nothing() {
 
 fn live_is_the_sum_of_class_bytes_at_every_corner() {
     alone(|| {
-        let edges = class_sizes().into_iter().chain([GRANULE, 2 * GRANULE, CHUNK, 3 * CHUNK]);
+        let edges = class_sizes().into_iter().chain([64 << 10, 64 << 10 | GRANULE, CHUNK, 3 * CHUNK]);
         let mut blocks = Vec::new();
         for size in edges.flat_map(|edge| [edge - 1, edge, edge + 1]) {
-            for align in [1, 8, 16, 64, 256, 4096, 32 << 10, GRANULE] {
+            for align in [1, 8, 16, 64, 256, 4096, 16 << 10, 32 << 10, 64 << 10] {
                 blocks.push(Block::new(size, align));
             }
             expect_held(&blocks);

@@ -120,9 +120,13 @@ pub struct Owners {
     resting: NumberSet<RESTING_WORDS>,
     /// In the child of a fork: owners whose threads it does not have, and that nobody has adopted yet.
     gone: NumberSet,
-    /// 1 while `gone` may have members.
+    /// 0 if `gone` has no members; else 1 more than the slabs that are made before they are adopted.
     any_gone: AtomicU8,
 }
+
+/// Slabs that a fork's child makes before it brings home what its parent's other threads had: most children start another
+/// program at once, and to touch 8 threads' caches copies more than 100 pages.
+const GONE_SLABS: u8 = 4;
 
 /// Words of the set of resting owners: its bound is 64 times as many.
 const RESTING_WORDS: usize = 1;
@@ -229,9 +233,19 @@ impl Owners {
             if !is_mine && !self.orphans.has(number) && !self.resting.has(number) && !self.gone.has(number) {
                 self.gone.put(number);
                 // ordering: Relaxed; the caller is alone.
-                self.any_gone.store(1, Ordering::Relaxed);
+                self.any_gone.store(1 + GONE_SLABS, Ordering::Relaxed);
             }
         }
+    }
+
+    /// Is it time to adopt what gone threads had? Not for the first slabs.
+    fn adopts_gone_now(&self) -> bool {
+        // ordering: Relaxed, a count that may be late or lose steps.
+        let left = self.any_gone.load(Ordering::Relaxed);
+        if left > 1 {
+            self.any_gone.store(left - 1, Ordering::Relaxed);
+        }
+        left == 1
     }
 
     /// Takes an owner whose thread is gone, for the caller to empty its cache and to `orphan` it.
@@ -360,12 +374,15 @@ impl Owners {
         class: ClassIndex,
         reclaim: &impl Reclaim,
     ) -> Option<SlabRef<'h>> {
-        reclaim.adopt_gone();
+        if self.adopts_gone_now() {
+            reclaim.adopt_gone();
+        }
         reclaim.empty_resting();
         self.fetch_notified(depot);
         if let Some(slab) = depot.take_partial(class).or_else(|| depot.new_slab(class)) {
             return Some(slab);
         }
+        reclaim.adopt_gone();
         reclaim.take_stashes();
         self.fetch_notified(depot);
         // What a purge has in hand comes back when it is through with its chunk.

@@ -13,11 +13,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
 
 /// Bytes of a granule.
-pub const GRANULE: usize = 64 << 10;
+pub const GRANULE: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 16 << 10 } else { 64 << 10 };
 /// Bytes of a chunk.
-pub const CHUNK: usize = 4 << 20;
+pub const CHUNK: usize = 64 * GRANULE;
 /// Bytes of the largest size class.
 pub const SMALL_MAX: usize = 32 << 10;
+/// Largest alignment of blocks of size classes, in bytes.
+pub const ALIGN_SMALL_MAX: usize = if GRANULE < SMALL_MAX { GRANULE } else { SMALL_MAX };
 
 /// A layout that must be a valid one.
 pub fn layout(size: usize, align: usize) -> Layout {
