@@ -76,7 +76,7 @@ pub(crate) const MAGAZINE_BYTES_FIRST: usize = 2 << 10;
 pub(crate) const STASH_FIRST: u8 = 3;
 
 /// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot, which costs more.
-pub(crate) const OWNER_LIST_MAX: u8 = 8;
+pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
 /// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread: 64 of them, 16 MiB.
 pub(crate) const REST_BYTES_MAX: usize = 256 << 10;

@@ -67,3 +67,30 @@ fn a_cache_stays_within_its_bound() {
     }
     assert!(cached_after_bursts(64 << 20) > 2 << 20, "a high bound is used");
 }
+
+/// Blocks that one class has cached at most when it is used in a way that misses often, with `pause_ms` after each use.
+fn cached_with_pauses(pause_ms: u64) -> usize {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    let cached = heap.register().expect("memory");
+    let class = size_class::class_of(64, 8).expect("a small size");
+    let mut most = 0;
+    for _ in 0..100 {
+        // Two blocks more than there are, so that malloc misses once, and free once or twice.
+        let count = cached.cache.blocks(class) + 2;
+        burst(&heap, &cached, class, count);
+        most = most.max(cached.cache.blocks(class));
+        heap.depot().os.pages().pass_ms(pause_ms);
+    }
+    heap.unregister(&cached);
+    // SAFETY: the heap is this test's, and all its blocks are freed.
+    unsafe { heap.release() };
+    most
+}
+
+#[test]
+fn a_class_that_misses_seldom_stays_small() {
+    let (often, seldom) = (cached_with_pauses(0), cached_with_pauses(10));
+    assert!(often >= 2 * usize::from(shape(size_class::class_of(64, 8).expect("a class")).magazine_blocks), "{often}");
+    assert!(seldom <= 2 * MAGAZINE_BLOCKS_FIRST, "{seldom}");
+}

@@ -243,11 +243,14 @@ fn caches_of_gone_threads_are_adopted_but_for_what_is_in_doubt() {
     unlucky.cache.vanish_amid(medium);
     heap.note_fork(Some(me.me));
     assert_eq!(heap.stats().threads, 1);
-    let block = allocate(&heap, &me, small);
+    // Not yet for the first few slabs.
+    let mut blocks = vec![allocate(&heap, &me, small)];
+    assert!(other.cache.blocks(medium) > 0);
+    blocks.extend((0..5 * usize::from(shape(small).blocks)).map(|_| allocate(&heap, &me, small)));
     let stats = heap.stats();
-    assert_eq!(stats.live as usize, 64 + lost, "{stats:?}");
+    assert_eq!(stats.live as usize, 64 * blocks.len() + lost, "{stats:?}");
     assert_eq!(stats.cached as usize, me.cache.counts().cached_bytes);
-    free(&heap, &me, small, block);
+    blocks.into_iter().for_each(|block| free(&heap, &me, small, block));
     heap.unregister(&me);
     heap.check();
     release(&heap);
@@ -331,7 +334,7 @@ fn pages_come_in_with_their_blocks_in_large_heaps_only() {
         while !cached.cache.tops().pop(untouched).is_null() {}
         more
     };
-    (0..4).for_each(|_| assert_eq!(refill(), 0));
+    (0..12).for_each(|_| assert_eq!(refill(), 0));
     (0..10_000).for_each(|_| _ = allocate(&heap, &cached, filler));
     let more = refill();
     let region = heap.depot().regions.get(0).expect("a region");

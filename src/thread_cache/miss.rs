@@ -68,7 +68,7 @@ impl<P: Pages> Cached<'_, P> {
                     self.cache.tops.set_top(class, slot_at(full.magazine, MAGAZINE_SLOTS));
                     return self.cache.tops.pop(class);
                 }
-                let capacity = self.grown_capacity(class, place);
+                let capacity = if self.is_frequent(class) { self.grown_capacity(class, place) } else { state.capacity() };
                 self.set_empty(class, empty, capacity);
             }
         }
@@ -122,14 +122,16 @@ impl<P: Pages> Cached<'_, P> {
     fn make_room(&self, class: ClassIndex, full: *mut Magazine, place: Place) {
         let state = &self.cache.classes[class.get()];
         let capacity = state.capacity();
-        let grown = self.grown_capacity(class, place);
-        if grown > capacity {
-            self.move_blocks(class, full, capacity, grown);
-            return;
-        }
         let stashed = Full { magazine: full, start: state.start() };
-        if self.is_worth_stashing(class, stashed) && self.stash(class, stashed) {
-            return;
+        if self.is_frequent(class) {
+            let grown = self.grown_capacity(class, place);
+            if grown > capacity {
+                self.move_blocks(class, full, capacity, grown);
+                return;
+            }
+            if self.is_worth_stashing(class, stashed) && self.stash(class, stashed) {
+                return;
+            }
         }
         // Half: the next frees find room, and the next mallocs blocks.
         let kept = self.kept_capacity(class, place);

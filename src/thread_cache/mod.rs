@@ -175,6 +175,9 @@ struct ClassCache {
     stash_limit: AtomicU8,
     /// Which way blocks went in the last misses, and in how many; see `sizing`.
     streak: AtomicU8,
+    /// Step of the clock at the last miss, and misses in it; see `sizing`.
+    step: AtomicU8,
+    step_misses: AtomicU8,
 }
 
 /// Relaxed accesses: I1.
@@ -200,6 +203,8 @@ impl ClassCache {
         misses set_misses: misses u8;
         stash_limit set_stash_limit: stash_limit u8;
         streak set_streak: streak u8;
+        step set_step: step u8;
+        step_misses set_step_misses: step_misses u8;
     }
 
     /// Forgets what is known of a class that has nothing in it any more: as in zeroed memory.
