@@ -24,8 +24,8 @@ use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
-    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, HUGE_PAGE_BYTES,
-    REGION_BYTES_PREFERRED,
+    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS,
+    HUGE_PAGE_BYTES, REGION_BYTES_PREFERRED,
 };
 use crate::meta::Commit;
 use crate::options::HugePages;

@@ -68,7 +68,8 @@ impl<P: Pages> Cached<'_, P> {
                     self.cache.tops.set_top(class, slot_at(full.magazine, MAGAZINE_SLOTS));
                     return self.cache.tops.pop(class);
                 }
-                let capacity = if self.is_frequent(class) { self.grown_capacity(class, place) } else { state.capacity() };
+                let capacity =
+                    if self.is_frequent(class) { self.grown_capacity(class, place) } else { state.capacity() };
                 self.set_empty(class, empty, capacity);
             }
         }
