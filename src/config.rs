@@ -10,10 +10,10 @@
 /// log2 of a granule in bytes: 16 KiB, and never less than the largest base page that an OS has on the processor. The
 /// smaller, the less a slab that is used in part withholds: with 16 KiB, what scattered survivors keep after a burst is
 /// 0.83 of what it is with 64 KiB, and a thread's slabs of classes that it seldom uses take a third.
-#[cfg(any(target_arch = "x86_64", target_arch = "x86"))]
+#[cfg(all(not(loom), any(target_arch = "x86_64", target_arch = "x86")))]
 pub(crate) const GRANULE_SHIFT: u32 = 14;
-/// log2 of a granule in bytes: 64 KiB, the largest base page of any OS.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "x86")))]
+/// log2 of a granule in bytes: 64 KiB, the largest base page of any OS; also in the models.
+#[cfg(any(loom, not(any(target_arch = "x86_64", target_arch = "x86"))))]
 pub(crate) const GRANULE_SHIFT: u32 = 16;
 /// Bytes of a granule, the unit of address space.
 pub(crate) const GRANULE_BYTES: usize = 1 << GRANULE_SHIFT;

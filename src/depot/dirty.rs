@@ -231,12 +231,20 @@ enum Purged {
     Refused,
 }
 
-impl Span<'_> {
-    /// Notes its chunks as unpurged. `true`: one of them was not.
-    pub(super) fn note_unpurged(&self) -> bool {
+impl<P: Pages> Depot<P> {
+    /// Notes the chunks of a span as unpurged; where huge pages go back whole, also those that share one with them, and
+    /// were passed over while the span was in use. `true`: one of them was not.
+    pub(super) fn note_unpurged(&self, span: &Span<'_>) -> bool {
+        let together = if self.settings.huge_pages() == HugePages::Always { HUGE_PAGE_CHUNKS } else { 1 };
+        let (region, chunks) = (span.region, span.chunks());
+        let first = chunks.start - chunks.start % together;
+        let end = chunks.end.next_multiple_of(together).min(region.chunks());
         let mut any_new = false;
-        for part in self.parts() {
-            any_new |= part.group.unpurged.note(part.in_group());
+        for chunk in first..end {
+            let (group, in_group) = (region.group(chunk / GROUP_CHUNKS), chunk % GROUP_CHUNKS);
+            if chunks.contains(&chunk) || group.spans.free_dirty(in_group) != 0 {
+                any_new |= group.unpurged.note(in_group);
+            }
         }
         any_new
     }

@@ -57,7 +57,7 @@ impl<P: Pages> Depot<P> {
             let is_clean = Self::is_clean(&span, inside);
             any_dirty |= !is_clean;
             // Before its use, so that a walk that comes by takes no granule inside for the start of a slab.
-            span.region.descriptor(granule).begin_inside(inside, if is_clean { u16::MAX } else { 0 });
+            span.region.descriptor(granule).begin_inside(inside, if is_clean { span.region.granule_pages() } else { 0 });
             span.region.set_granule_use(granule, GranuleUse::Slab(class));
         }
         for word in 0..shape.words() {

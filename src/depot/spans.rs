@@ -102,7 +102,7 @@ impl<'h> Span<'h> {
     }
 
     /// The chunks that it touches.
-    fn chunks(&self) -> core::ops::Range<usize> {
+    pub(super) fn chunks(&self) -> core::ops::Range<usize> {
         self.first.chunk()..self.first.offset(self.granules - 1).chunk() + 1
     }
 
@@ -261,7 +261,7 @@ impl<P: Pages> Depot<P> {
         }
         if dirty != 0 {
             // A purge may have passed meanwhile.
-            self.note(span.note_unpurged());
+            self.note(self.note_unpurged(&span));
         }
         Err(refused)
     }
@@ -318,7 +318,7 @@ impl<P: Pages> Depot<P> {
         for part in span.parts() {
             part.group.spans.free(part.in_group(), part.mask, true);
         }
-        self.note(span.note_unpurged());
+        self.note(self.note_unpurged(span));
         self.keep_bound();
     }
 

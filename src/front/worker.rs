@@ -2,16 +2,16 @@
 //! threads on their slow paths.
 //!
 //! ```text
-//! # States      there is no thread until a slow path finds the alarm raised in a heap of more than a chunk: a small
+//! # States      there is no thread until a slow path finds the alarm raised in a heap of more than 4 MiB: a small
 //!               program never has it, and no program has it before its first free. It leaves when the alarm has been
 //!               quiet for a moment, and is started anew when it is raised again: an idle program does not have it. It
 //!               is told to end before the memory goes, at the end of the process or of this library.
-//! # C library   where its own blocks are from this heap, it calls malloc and free in the middle of things that starting
-//!               and joining a thread need: glibc frees a thread's data with the lock of its cache of stacks held, and
-//!               its loader allocates amid changing the list of thread-local data. So only a malloc that the loader does
-//!               not make starts the thread there (`attend_program`), before there is anything to purge, and in a larger
-//!               heap, since a process of one thread is cheaper; it stays while the heap is large and any other thread
-//!               has a cache
+//! # C library   where its own blocks are from this heap, it calls malloc and free in the middle of things that
+//!               starting and joining a thread need: glibc frees a thread's data with the lock of its cache of stacks
+//!               held, and its loader allocates amid changing the list of thread-local data. So only a malloc that the
+//!               loader does not make starts the thread there (`attend_program`), before there is anything to purge,
+//!               and in a larger heap, since a process of one thread is cheaper; it stays while the heap is large and
+//!               any other thread has a cache
 //! # Sleeping    on the alarm, for a turn
 //! ```
 
@@ -35,8 +35,8 @@ const URGENT_PAUSE_MS: u64 = 20;
 const QUIET_MS: u64 = 50;
 
 /// Microseconds that the thread rests for each chunk that it looked at, so that looking costs at most a tenth of a
-/// processor, however large the heap: 4 MiB of small blocks take some 20. Not measured each time: what the kernel takes to
-/// give pages back varies by more than all the looking.
+/// processor, however large the heap: 4 MiB of small blocks take some 20. Not measured each time: what the kernel takes
+/// to give pages back varies by more than all the looking.
 const REST_US_PER_CHUNK: u64 = 180 * CHUNK_BYTES as u64 / (4 << 20);
 
 /// Bytes held from which on the thread stays where the C library's blocks are from this heap. Below, what an idle
@@ -98,8 +98,8 @@ pub(super) fn prepare() {
     LOADER.find();
 }
 
-/// After a thread has given up its cache: if it was the last one, the thread gives back what there is and leaves without
-/// delay, since the process ends with its last thread.
+/// After a thread has given up its cache: if it was the last one, the thread gives back what there is and leaves
+/// without delay, since the process ends with its last thread.
 pub(super) fn note_end_of_thread() {
     if WORKER.is_running() && !HEAP.has_other_threads(false) {
         let alarm = &HEAP.depot().alarm;

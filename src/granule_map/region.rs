@@ -92,7 +92,7 @@ const _: () = assert!(align_of::<Region>() <= 16 && USES_IN_PAGE.is_multiple_of(
 const _: () =
     assert!(align_of::<ChunkGroup>() <= 16 && size_of::<ChunkGroup>().is_multiple_of(align_of::<ChunkGroup>()));
 
-/// Groups that are committed at a time: 4 GiB of heap, for 128 KiB.
+/// Groups that are committed at a time: 1 GiB of heap, or 4, for 128 KiB.
 const GROUPS_STEP: usize = 16;
 
 /// Bytes of the header and the first `groups` chunk groups.
@@ -207,6 +207,11 @@ impl Region {
     #[inline]
     pub fn page_shift(&self) -> u32 {
         self.page_shift
+    }
+
+    /// All OS pages of a granule, as bits.
+    pub fn granule_pages(&self) -> u16 {
+        ((1u32 << (1u32 << (GRANULE_SHIFT - self.page_shift))) - 1) as u16
     }
 
     /// Chunks of the heap.

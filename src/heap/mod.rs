@@ -153,8 +153,12 @@ impl<P: Pages> Heap<P> {
     /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a turn
     /// of purging, or somebody who would use new memory, gives home what is in it.
     pub fn rest(&self, cached: &Cached<'_, P>) {
+        // First: a closed heap has no caches any more.
+        if self.is_closed() {
+            return;
+        }
         let may_rest = !self.depot.is_pressed() && cached.cache.may_rest();
-        if self.is_closed() || (may_rest && self.owners.rest(&self.depot, cached.me)) {
+        if may_rest && self.owners.rest(&self.depot, cached.me) {
             return;
         }
         self.unregister(cached);

@@ -83,8 +83,12 @@ fn only_pages_with_a_live_block_stay() {
         heap.purge().turn(Due::All, || false);
         let (kept, needed) = (resident(&heap), pages(&live, page));
         // The ends of slabs, which no block touches, go only with other pages of their slab: less than 1/16 of it. Of
-        // the last slab of each class, some pages were never touched.
-        assert!(kept + 40 >= needed && kept <= needed + needed / 50 + 40, "{kept} pages for {needed} of {page} bytes");
+        // the last slab of each class, some pages were never touched: up to so many.
+        let untouched = 40.max(page >> 10);
+        assert!(
+            kept + untouched >= needed && kept <= needed + needed / 50 + 40,
+            "{kept} pages for {needed} of {page} bytes"
+        );
         live.iter().for_each(|&(class, block)| verify(class, block));
         heap.check();
         // Nothing is left to do, and nothing is done.
@@ -341,5 +345,40 @@ fn pages_come_in_with_their_blocks_in_large_heaps_only() {
     // SAFETY: the first granule, which is committed.
     let can = unsafe { heap.depot().os.pages().populate(region.address(GranuleIndex::new(0)), 4096) };
     assert!(if can { (2..=16).contains(&more) } else { more == 0 }, "{more} pages");
+    release(&heap);
+}
+
+#[test]
+fn both_halves_of_a_huge_page_go() {
+    let heap = heap(Options { huge_pages: HugePages::Always, ..Options::new() });
+    let half = HUGE_PAGE_BYTES / 2;
+    for upwards in [true, false] {
+        let mut parts = [heap.allocate_large(half, 8, false), heap.allocate_large(half, 8, false)];
+        assert_eq!(parts[0].addr() + half, parts[1].addr());
+        // SAFETY: blocks of that size.
+        parts.iter().for_each(|part| unsafe { part.write_bytes(1, half) });
+        if !upwards {
+            parts.reverse();
+        }
+        heap.free_large(parts[0]);
+        heap.purge().turn(Due::All, || false);
+        assert_eq!(heap.stats().resident as usize, HUGE_PAGE_BYTES, "half of it is in use");
+        heap.free_large(parts[1]);
+        heap.purge().turn(Due::All, || false);
+        // One half may have been looked at before the other was free.
+        heap.purge().turn(Due::All, || false);
+        assert_eq!((heap.stats().resident, heap.stats().dirty), (0, 0), "upwards: {upwards}");
+    }
+    release(&heap);
+}
+
+#[test]
+fn a_slab_in_full_use_has_no_marks() {
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = class_of(64, 8).expect("a small size");
+    let blocks: Vec<*mut u8> = (0..GRANULE_BYTES / 64).map(|_| allocate(&heap, &cached, class)).collect();
+    let (region, granule) = heap.depot().regions.find(blocks[0].addr()).expect("the block's");
+    assert!(region.descriptor(granule).marks.is_clear());
     release(&heap);
 }

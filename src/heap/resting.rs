@@ -171,3 +171,26 @@ fn a_large_cache_does_not_rest() {
     assert_eq!((heap.stats().cached, heap.stats().slabs), (0, 0));
     release(&heap);
 }
+
+#[test]
+fn a_thread_may_end_after_the_heap() {
+    let heap = heap(&Options::new());
+    let cached = begin(&heap);
+    // SAFETY: the heap is this test's.
+    unsafe { heap.release() };
+    heap.rest(&cached);
+}
+
+#[test]
+fn what_rests_stays_where_a_forks_child_finds_it() {
+    let heap = heap(&Options::new());
+    live_and_rest(&heap);
+    let cached = heap.stats().cached;
+    heap.depot().hand.begin_fork();
+    heap.purge().turn(Due::All, || false);
+    assert_eq!(heap.stats().cached, cached, "a walk had it in hand while a fork was under way");
+    heap.depot().hand.end_fork();
+    heap.purge().turn(Due::All, || false);
+    assert_eq!(heap.stats().cached, 0);
+    release(&heap);
+}

@@ -200,6 +200,11 @@ impl Owners {
         true
     }
 
+    /// Does any owner rest, at some moment?
+    pub fn any_resting(&self) -> bool {
+        self.resting.count(self.made()) != 0
+    }
+
     /// Takes a resting owner, to have it or to empty its cache and to `orphan` it.
     pub fn take_resting(&self) -> Option<OwnerIndex> {
         self.resting.take(self.made()).map(|number| OwnerIndex(number as u32))

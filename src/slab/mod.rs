@@ -47,7 +47,7 @@ pub struct Slab {
     cursor: AtomicU16,
     /// 1 while no place holds the slab (I1). 0 in free granules: a slab is held when it is made and when it is retired.
     loose: AtomicU8,
-    /// Granules from the start of the span to this granule (a slab has at most 8).
+    /// Granules from the start of the span to this granule (a slab has at most `SLAB_GRANULES_MAX`).
     back: AtomicU8,
     /// 1 if the span is a large block whose pages came from elsewhere.
     moved: AtomicU8,

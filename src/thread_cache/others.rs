@@ -133,9 +133,13 @@ impl<P: Pages> Reclaim for Others<'_, P> {
     }
 
     fn empty_resting(&self) {
-        while let Some(number) = self.owners.take_resting() {
-            self.cached(number).drain();
-            self.owners.orphan(self.depot, number);
+        // In hand meanwhile, as in `take_stash`. Each by itself: a fork waits for one at most.
+        while self.owners.any_resting() && self.depot.hand.take_up() {
+            if let Some(number) = self.owners.take_resting() {
+                self.cached(number).drain();
+                self.owners.orphan(self.depot, number);
+            }
+            self.depot.hand.put_down();
         }
     }
 

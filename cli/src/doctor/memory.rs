@@ -7,7 +7,7 @@ use crate::doctor::{Finding, Level, control_group, read, read_number};
 use crate::report::bytes;
 
 /// The granule: pages may not be larger. Bytes.
-const PAGE_BYTES_MAX: u64 = 64 << 10;
+const PAGE_BYTES_MAX: u64 = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 16 << 10 } else { 64 << 10 };
 /// Below this limit of address space only a part of it can be had as blocks. Bytes.
 const SPACE_BYTES_SCARCE: u64 = 200 << 20;
 /// Above this one, there is room for the preferred reservation of 1 TiB and what else a program maps. Bytes.
