@@ -88,8 +88,8 @@ mod range {
     /// An array of `T` that grows. Zeroed memory must be a valid `T` that nobody has used yet.
     #[derive(Debug)]
     pub struct Range<T> {
-        /// The first byte, tagged with log2 of the length and who releases it in the low bits (I3); null until the first
-        /// `grow`.
+        /// The first byte, tagged with log2 of the length and who releases it in the low bits (I3); null until the
+        /// first `grow`.
         base: AtomicPtr<u8>,
         commit: Commit,
         next: AtomicUsize,

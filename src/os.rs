@@ -127,7 +127,8 @@ impl<P: Pages> Os<P> {
     pub fn open_annex(&self, start: NonNull<u8>, bytes: usize) {
         // ordering: Relaxed; published by the next one.
         self.annex.bytes.store(bytes, Ordering::Relaxed);
-        // ordering: Release [ANNEX] its length; pairs with Acquire in `reserve_part`. The space needs no more than its address.
+        // ordering: Release [ANNEX] its length; pairs with Acquire in `reserve_part`. The space needs no more than its
+        // address.
         self.annex.start.store(start.as_ptr(), Ordering::Release);
     }
 

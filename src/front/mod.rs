@@ -43,9 +43,9 @@ pub fn flush_thread() {
     thread::flush();
 }
 
-/// Gives back to the kernel, at once and from any thread, every page that holds neither a live block nor one that another
-/// thread has at hand (1 MiB and the first few blocks of each size class); where huge pages were asked for, whole ones
-/// only. This thread's cache is emptied first, and what ended threads have left for the next ones.
+/// Gives back to the kernel, at once and from any thread, every page that holds neither a live block nor one that
+/// another thread has at hand (1 MiB and the first few blocks of each size class); where huge pages were asked for,
+/// whole ones only. This thread's cache is emptied first, and what ended threads have left for the next ones.
 pub fn purge_all() {
     thread::flush();
     HEAP.release_free();

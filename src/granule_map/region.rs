@@ -5,9 +5,9 @@
 //! ```
 //!
 //! ```text
-//! | chunk groups (n / 64), backwards | header | granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks, aligned |
-//! | the first 16 groups and their granules' uses at once, others when  | with its chunk           | with its chunk          |
-//! | a search reaches them: both ends of one range                      |                          |                         |
+//! | chunk groups (n / 64), backwards | header | granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks     |
+//! | the first 16 groups and their granules' uses at once, others when | with its chunk           | with its chunk,    |
+//! | a search reaches them: both ends of one range                     |                          | aligned            |
 //! ```
 //!
 //! ```text
@@ -109,7 +109,8 @@ const fn uses_offset(chunks: usize) -> usize {
     dense_bytes(groups(chunks)).saturating_sub(USES_IN_PAGE).next_multiple_of(GRANULE_BYTES) + USES_IN_PAGE
 }
 
-/// Offsets of the first `ready` groups, the header, and the uses of these groups' granules, to whole OS pages of any size.
+/// Offsets of the first `ready` groups, the header, and the uses of these groups' granules, to whole OS pages of any
+/// size.
 const fn dense_range(chunks: usize, ready: usize) -> (usize, usize) {
     let uses = uses_offset(chunks);
     let end = uses + ready * GROUP_CHUNKS * CHUNK_GRANULES * size_of::<UseCell>();

@@ -150,8 +150,8 @@ impl<P: Pages> Heap<P> {
         }
     }
 
-    /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a turn
-    /// of purging, or somebody who would use new memory, gives home what is in it.
+    /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a
+    /// turn of purging, or somebody who would use new memory, gives home what is in it.
     pub fn rest(&self, cached: &Cached<'_, P>) {
         // First: a closed heap has no caches any more.
         if self.is_closed() {

@@ -12,7 +12,7 @@ use crate::depot::Depot;
 use crate::depot::magazines::Slot;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::SlabRef;
-use crate::owner::refill::{OwnerIndex, Owners};
+use crate::owner::owners::{OwnerIndex, Owners};
 use crate::size_class::{SizeClass, shape};
 use crate::slab::GranuleUse;
 use crate::slab::bitmap::Released;
@@ -116,7 +116,7 @@ impl Owners {
     /// Finds a place for a slab that the caller has just become the holder of.
     #[cold]
     fn queue<P: Pages>(&self, depot: &Depot<P>, me: Option<OwnerIndex>, id: SlabId) {
-        // The class is read anew (invariant I3 of `refill`). A held slab has one.
+        // The class is read anew (invariant I1 of `refill`). A held slab has one.
         let Some(slab) = depot.regions.slab(id) else { return };
         let number = slab.descriptor().owner();
         if let Some(me) = me

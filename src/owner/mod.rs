@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # Role        `notify`: the stack by which anyone hands a slab to an owner; `number_set`: the numbers of
-//!               owners without a thread; `Owners`: refill and dissolve
+//!               owners without a thread; `owners`: what a thread has, and who has it next; `refill`, `dissolve`: blocks
+//!               from slabs, and back
 //! # Not here    magazines (see `thread_cache`)
 //! ```
 
@@ -12,8 +13,14 @@ pub mod number_set;
 #[cfg(not(loom))]
 mod dissolve;
 #[cfg(not(loom))]
+mod owners;
+#[cfg(not(loom))]
 mod refill;
 #[cfg(not(loom))]
-pub use refill::{Adopted, OwnerIndex, Owners, Reclaim};
+pub use owners::{Adopted, OwnerIndex, Owners};
 #[cfg(not(loom))]
-pub(crate) use refill::{CACHE_ALIGN, take_one};
+pub use refill::Reclaim;
+#[cfg(not(loom))]
+pub(crate) use owners::CACHE_ALIGN;
+#[cfg(not(loom))]
+pub(crate) use refill::take_one;

@@ -3,7 +3,8 @@
 //! whose threads have ended and left their caches as they were, either does.
 //!
 //! ```text
-//! # Invariants  I1: a member is a number that nobody uses; whoever takes it out has the number, its owner and its cache.
+//! # Invariants  I1: a member is a number that nobody uses; whoever takes it out has the number, its owner and its
+//! cache.
 //! # Ordering    HAND-OVER: `put` (Release) -> `take` (Acquire): all that the last thread did to owner and cache.
 //! # Progress    `put` is wait-free, `take` lock-free
 //! # Checked by  loom_tests/orphan_adopt.rs, loom_tests/fork_adopt.rs
@@ -92,7 +93,8 @@ impl<const WORDS: usize> NumberSet<WORDS> {
     /// written, which would take memory.
     pub fn reset(&self, made: usize) {
         for word in self.words(made) {
-            // ordering: Relaxed; the caller is alone. A word that nobody has written stays so: its page is the program file's.
+            // ordering: Relaxed; the caller is alone. A word that nobody has written stays so: its page is the program
+            // file's.
             if word.load(Ordering::Relaxed) != 0 {
                 word.store(0, Ordering::Relaxed);
             }
