@@ -8,7 +8,6 @@ use crate::results::Machine;
 
 /// Describes the machine. What cannot be read is "unknown".
 pub(crate) fn describe() -> Machine {
-    let compiler = Command::new("rustc").arg("--version").output().ok();
     Machine {
         processor: value_of("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into()),
         cores: cores(),
@@ -19,11 +18,23 @@ pub(crate) fn describe() -> Machine {
             .map(|name| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_else(|_| "unknown".into()))
             .map(|text| text.trim().to_owned())
             .join(" "),
-        compiler: compiler
-            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-            .filter(|text| !text.is_empty())
-            .unwrap_or_else(|| "unknown".into()),
+        compiler: answer_of(Command::new("rustc").arg("--version")),
+        huge_pages: fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled")
+            .map_or_else(|_| "unknown".into(), |text| text.trim().to_owned()),
+        commit: answer_of(Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR")]).args(COMMIT)),
     }
+}
+
+/// What asks git for the commit.
+const COMMIT: [&str; 5] = ["describe", "--always", "--dirty", "--abbrev=9", "--exclude=*"];
+
+/// What a command writes; "unknown" where it cannot be run or fails.
+fn answer_of(command: &mut Command) -> String {
+    let output = command.output().ok().filter(|output| output.status.success());
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .filter(|text| !text.is_empty())
+        .unwrap_or_else(|| "unknown".into())
 }
 
 /// Cores that this process may use.
@@ -95,5 +106,7 @@ mod tests {
         let machine = describe();
         assert!(machine.cores > 0 && machine.memory > 1 << 20, "{machine:?}");
         assert!(machine.kernel.starts_with("Linux"), "{machine:?}");
+        assert_eq!(answer_of(&mut Command::new("a program that there is not")), "unknown");
+        assert_eq!(answer_of(&mut Command::new("false")), "unknown");
     }
 }

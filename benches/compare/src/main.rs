@@ -91,22 +91,33 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
     }
     if let Some((path, file)) = &mut json {
         let text = serde_json::to_vec(&results).map_err(|error| error.to_string())?;
-        file.write_all(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        write(path, file, &text)?;
     }
     if let Some((path, file)) = &mut html {
         let text = page::render(&results).map_err(|error| error.to_string())?;
-        file.write_all(text.as_bytes()).map_err(|error| format!("{}: {error}", path.display()))?;
+        write(path, file, text.as_bytes())?;
         println!("{} is the page with charts", path.display());
     }
     let all_took_part = counted.is_ok() && results.allocators.iter().all(|allocator| allocator.refused.is_none());
-    let all_well = results.rows.iter().flat_map(|row| &row.cells).all(|cell| cell.failure.is_none());
-    Ok(all_took_part && all_well)
+    let rows_well = results.rows.iter().flat_map(|row| &row.cells).all(|cell| cell.failure.is_none());
+    // None is a failure, but for all of an allocator that took no part.
+    let mut series = results.by_threads.iter().chain(&results.by_blocks).flat_map(|series| &series.nanoseconds);
+    Ok(all_took_part && rows_well && series.all(|points| points.iter().all(Option::is_some)))
 }
 
 fn create(path: Option<&Path>) -> Result<Option<(PathBuf, File)>, String> {
     let Some(path) = path else { return Ok(None) };
-    let file = File::create(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Some((path.to_owned(), file)))
+    // What is there already stays until there is something to take its place.
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    Ok(Some((path.to_owned(), file.map_err(|error| format!("{}: {error}", path.display()))?)))
+}
+
+/// Makes `text` all that is in the file.
+fn write(path: &Path, file: &mut File, text: &[u8]) -> Result<(), String> {
+    // Not so a pipe or a terminal.
+    let is_file = file.metadata().is_ok_and(|about| about.is_file());
+    let emptied = if is_file { file.set_len(0) } else { Ok(()) };
+    emptied.and_then(|()| file.write_all(text)).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// The command as it was called; through cargo, as that is how it is called again.

@@ -41,6 +41,10 @@ pub struct Machine {
     pub kernel: String,
     /// `rustc --version`.
     pub compiler: String,
+    /// The kernel's policy for transparent huge pages, which some allocators ask for: its file, the choice in brackets.
+    pub huge_pages: String,
+    /// The commit of magalloc that was measured, with `-dirty` where files differ from it.
+    pub commit: String,
 }
 
 /// One allocator.

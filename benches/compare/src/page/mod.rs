@@ -7,7 +7,7 @@ use askama::Template;
 use jiff::Timestamp;
 use plotly::Plot;
 
-use crate::results::{Results, Row};
+use crate::results::{Machine, Results, Row};
 use crate::statistics::text::{self, count, mebibytes, or_none, thousands};
 use crate::statistics::{MEMORY_PEERS, PEAK_MEAN, Statistics, TIME_MEAN, Target, geometric_mean};
 use crate::table::busy;
@@ -95,7 +95,8 @@ fn machine(results: &Results) -> String {
     let machine = &results.machine;
     let memory = text::significant(machine.memory as f64 / f64::from(1 << 30));
     let cores = count(machine.cores, "core");
-    format!("{}, {cores}, {memory} GiB, {}, {}", machine.processor, machine.kernel, machine.compiler)
+    let Machine { processor, kernel, huge_pages, compiler, commit, .. } = machine;
+    format!("{processor}, {cores}, {memory} GiB, {kernel}, huge pages {huge_pages}, {compiler}; magalloc at {commit}")
 }
 
 fn effort(results: &Results) -> String {

@@ -98,6 +98,8 @@ pub(crate) fn results(allocators: &[&'static str], rows: &[&[Option<f64>]]) -> R
             memory: 32 << 30,
             kernel: "Linux 6.1.0".to_owned(),
             compiler: "rustc 1.95.0".to_owned(),
+            huge_pages: "always [madvise] never".to_owned(),
+            commit: "0123456".to_owned(),
         },
         scale: 1.0,
         passes: 5,

@@ -70,7 +70,8 @@ impl Statistics<'_> {
         let targets = self.targets();
         let met = targets.iter().filter(|target| target.met == Some(true)).count();
         let known = targets.iter().filter(|target| target.met.is_some()).count();
-        let met = format!("{met} of {} are met", text::count(known, "measured target"));
+        let busy = if self.too_busy().is_some() { ", on a machine too busy to trust it" } else { "" };
+        let met = format!("{met} of {} are met{busy}", text::count(known, "measured target"));
         match parts.as_slice() {
             [] => format!("magalloc could not be compared with any peer; {met}."),
             parts => {
