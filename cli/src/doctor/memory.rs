@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn levels_follow_the_values() {
         assert_eq!(page(4096).level, Level::Ok);
-        assert_eq!(page(65536).level, Level::Ok);
-        assert_eq!(page(128 << 10).level, Level::Error);
+        assert_eq!(page(PAGE_BYTES_MAX).level, Level::Ok);
+        assert_eq!(page(2 * PAGE_BYTES_MAX).level, Level::Error);
         assert_eq!(address_space(None).level, Level::Ok);
         assert_eq!(address_space(Some(4 << 40)).level, Level::Ok);
         assert_eq!(address_space(Some(1 << 30)).level, Level::Note);
