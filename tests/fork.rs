@@ -451,8 +451,7 @@ fn copies() {
         // Stacks and the data of libraries are some 40 pages; to bring 8 caches home would take more than 100.
         let first = proc::private_dirty();
         assert!(first < 80 * page, "{first} bytes are private right after the fork");
-        // 16 KiB, a slab's worth; for more, what the other threads had is brought home first.
-        for _ in 0..(16 << 10) / 64 {
+        for _ in 0..1_000 {
             take(64);
         }
         let then = proc::private_dirty();
