@@ -8,19 +8,28 @@ use crate::sys::fake::FakePages;
 use crate::thread_cache::Cached;
 use crate::units::ClassIndex;
 
-/// Allocates and frees `count` blocks of a class at once.
-fn burst(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) {
-    let allocate = || {
+/// Allocates `count` blocks of a class.
+fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) -> Vec<*mut u8> {
+    let allocate = |_| {
         let popped = cached.cache.tops().pop(class);
-        if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped }
-    };
-    let blocks: Vec<*mut u8> = (0..count).map(|_| allocate()).collect();
-    for block in blocks {
+        let block = if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped };
         assert!(!block.is_null());
+        block
+    };
+    (0..count).map(allocate).collect()
+}
+
+fn free(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, blocks: Vec<*mut u8>) {
+    for block in blocks {
         if !cached.cache.tops().push(class, block) {
             heap.free_small(Some(cached), class, block);
         }
     }
+}
+
+/// Allocates and frees `count` blocks of a class at once.
+fn burst(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) {
+    free(heap, cached, class, allocate(heap, cached, class, count));
 }
 
 /// The classes of the test: those whose first magazine takes little.
@@ -93,4 +102,40 @@ fn a_class_that_misses_seldom_stays_small() {
     let (often, seldom) = (cached_with_pauses(0), cached_with_pauses(10));
     assert!(often >= 2 * usize::from(shape(size_class::class_of(64, 8).expect("a class")).magazine_blocks), "{often}");
     assert!(seldom <= 2 * MAGAZINE_BLOCKS_FIRST, "{seldom}");
+}
+
+/// Blocks that one class has cached at most when it frees 3,000 at a time, in an order that is lost, at home in words
+/// where `is_live` says which blocks never are free.
+fn cached_without_order(is_live: impl Fn(usize) -> bool) -> usize {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    let cached = heap.register().expect("memory");
+    let class = size_class::class_of(64, 8).expect("a small size");
+    let mut blocks = allocate(&heap, &cached, class, 100_000);
+    blocks.sort_unstable();
+    let mut index = 0..;
+    let (live, others) = blocks.into_iter().partition(|_| index.next().is_some_and(&is_live));
+    free(&heap, &cached, class, others);
+    heap.flush(&cached);
+    let mut most = 0;
+    for _ in 0..50 {
+        let mut blocks = allocate(&heap, &cached, class, 3_000);
+        // As if at random: 1,009 and 3,000 have no common divisor.
+        (0..blocks.len()).for_each(|index| blocks.swap(index, index * 1_009 % 3_000));
+        free(&heap, &cached, class, blocks);
+        most = most.max(cached.cache.blocks(class));
+    }
+    free(&heap, &cached, class, live);
+    heap.unregister(&cached);
+    // SAFETY: the heap is this test's, and all its blocks are freed.
+    unsafe { heap.release() };
+    most
+}
+
+#[test]
+fn blocks_without_neighbours_at_home_stay_in_the_cache() {
+    let (sparse, dense) =
+        (cached_without_order(|index| index % 16 != 0), cached_without_order(|index| index % 16 == 0));
+    assert!(sparse >= 2_000, "{sparse}");
+    assert!(dense <= 1_000, "{dense}");
 }

@@ -18,9 +18,34 @@ use crate::owner::owners::{OwnerIndex, Owners};
 use crate::sys::{Pages, platform};
 use crate::units::{ClassIndex, SlabId};
 
+/// How dense the free blocks of words were that a refill came upon; of those that were in use in part, because a word
+/// that was not says nothing of what gathers in one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Density {
+    words: u32,
+    blocks: u32,
+}
+
+impl Density {
+    /// Free blocks of a word, in the mean; `None` where there was no such word.
+    pub fn per_word(self) -> Option<u8> {
+        self.blocks.checked_div(self.words).map(|blocks| blocks as u8)
+    }
+
+    /// Counts a word of which `blocks` were claimed, `most` at most, and which has `all`.
+    fn count(&mut self, blocks: u64, most: u32, all: u64) {
+        let count = blocks.count_ones();
+        if count < most && blocks != all {
+            self.words += 1;
+            self.blocks += count;
+        }
+    }
+}
+
 impl Owners {
     /// Moves blocks of `class` to `slots`: whole words while fewer than `want` are there, at most all. Returns
-    /// their number; 0 is out of memory. A pop from the end of the slots sees each word in address order.
+    /// their number, 0 is out of memory, and how dense they were. A pop from the end of the slots sees each word in
+    /// address order.
     ///
     /// `reclaim` is asked before new memory is used, and again where there is none.
     pub fn refill<P: Pages>(
@@ -31,18 +56,18 @@ impl Owners {
         slots: &mut [Slot],
         want: usize,
         reclaim: &impl Reclaim,
-    ) -> usize {
+    ) -> (usize, Density) {
         let owner = self.owner(me);
-        let mut taken = 0;
+        let (mut taken, mut density) = (0, Density::default());
         loop {
             let current = owner.current(class).and_then(|id| depot.regions.slab(id));
             let Some(slab) = current.or_else(|| self.next_slab(depot, me, class, taken > 0, reclaim)) else {
-                return taken;
+                return (taken, density);
             };
-            taken += claim_into(depot, &slab, &mut slots[taken..], want - taken);
+            taken += claim_into(depot, &slab, &mut slots[taken..], want - taken, &mut density);
             if taken >= want {
                 owner.set_current(class, Some(slab.id()));
-                return taken;
+                return (taken, density);
             }
             owner.set_current(class, None);
             if slab.descriptor().leave_queue(|| slab.has_free()) {
@@ -127,7 +152,7 @@ impl Owners {
 }
 
 /// Moves free blocks of `slab`, which the caller holds, to `slots`.
-fn claim_into<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, slots: &mut [Slot], want: usize) -> usize {
+fn claim_into<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, slots: &mut [Slot], want: usize, density: &mut Density) -> usize {
     let words = slab.shape().words();
     let bytes = slab.shape().bytes as usize;
     let base = slab.base().as_ptr();
@@ -135,11 +160,13 @@ fn claim_into<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, slots: &mut [Slot]
     let (mut taken, mut untouched) = (0, 0);
     let (mut from, mut to) = (usize::MAX, 0);
     while word < words && taken < want {
-        let bits = slab.word(word).claim((slots.len() - taken).min(64) as u32);
+        let most = (slots.len() - taken).min(64) as u32;
+        let bits = slab.word(word).claim(most);
         if bits == 0 {
             word += 1;
             continue;
         }
+        density.count(bits, most, slab.shape().word_mask(word));
         // SAFETY: the word's first block lies in the slab.
         let first = unsafe { base.add(word * 64 * bytes) };
         let purged = slab.note_used(word, bits);
@@ -222,7 +249,7 @@ pub(crate) fn take_one<P: Pages>(
             return core::ptr::null_mut();
         };
         slab.descriptor().set_cursor(0);
-        let taken = claim_into(depot, &slab, core::slice::from_mut(&mut block), 1);
+        let taken = claim_into(depot, &slab, core::slice::from_mut(&mut block), 1, &mut Density::default());
         if slab.has_free() {
             depot.give_slab(slab);
         } else if slab.descriptor().leave_queue(|| slab.has_free())
@@ -233,5 +260,24 @@ pub(crate) fn take_one<P: Pages>(
         if taken == 1 {
             return block;
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Density;
+
+    #[test]
+    fn only_words_in_use_in_part_say_how_dense_free_blocks_are() {
+        let mut density = Density::default();
+        assert_eq!(density.per_word(), None);
+        density.count(u64::MAX, 64, u64::MAX);
+        density.count(0xff, 20, 0xff);
+        // There may have been more.
+        density.count(0b111, 3, u64::MAX);
+        assert_eq!(density.per_word(), None);
+        density.count(0b11, 64, u64::MAX);
+        density.count(0xffff, 64, u64::MAX);
+        assert_eq!(density.per_word(), Some(9));
     }
 }

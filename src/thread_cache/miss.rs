@@ -114,7 +114,10 @@ impl<P: Pages> Cached<'_, P> {
         let (want, others) = (capacity.div_ceil(2), self.others());
         // SAFETY: the magazine is empty, so `capacity` slots of it, which hold stale pointers, lie behind `top`.
         let slots = unsafe { core::slice::from_raw_parts_mut(top, capacity) };
-        let taken = self.owners.refill(self.depot, self.me, class, slots, want, &others);
+        let (taken, density) = self.owners.refill(self.depot, self.me, class, slots, want, &others);
+        if let Some(blocks) = density.per_word() {
+            self.cache.classes[class.get()].set_density(blocks);
+        }
         // SAFETY: at most `capacity`.
         self.cache.tops.set_top(class, unsafe { top.add(taken) });
     }

@@ -178,6 +178,8 @@ struct ClassCache {
     /// Step of the clock at the last miss, and misses in it; see `sizing`.
     step: AtomicU8,
     step_misses: AtomicU8,
+    /// Free blocks of a word, in the last refill that says something of it; 0 while none did. See `sizing`.
+    density: AtomicU8,
 }
 
 /// Relaxed accesses: I1.
@@ -205,6 +207,7 @@ impl ClassCache {
         streak set_streak: streak u8;
         step set_step: step u8;
         step_misses set_step_misses: step_misses u8;
+        density set_density: density u8;
     }
 
     /// Forgets what is known of a class that has nothing in it any more: as in zeroed memory.
@@ -213,6 +216,9 @@ impl ClassCache {
         self.set_misses(0);
         self.set_stash_limit(0);
         self.set_streak(0);
+        self.set_step(0);
+        self.set_step_misses(0);
+        self.set_density(0);
     }
 
     /// Blocks in full magazines, at some moment.

@@ -160,7 +160,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
-            // It may have ended.
+            // It may have ended. If it leads a group, the program that it started is in there.
+            // SAFETY: `kill` touches no memory.
+            let _ = unsafe { libc::kill(-child.id().cast_signed(), libc::SIGKILL) };
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -2,14 +2,16 @@
 
 use std::io::{BufRead, BufReader, Lines};
 use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt;
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 use crate::process::{PATIENCE, Process, WAYS, send, subject, way};
 
-/// The program listening, its process, and its output.
+/// The program listening, its process, and its output. A process group of its own, whose leader's parent is of another
+/// one: where the tests run in a group without a parent, SIGTSTP would be ignored.
 fn listening(arguments: &[&str]) -> (Process, u32, Lines<BufReader<ChildStdout>>) {
-    let mut process = Process::start(&mut way(arguments, &[subject(), "listen"]));
+    let mut process = Process::start(way(arguments, &[subject(), "listen"]).process_group(0));
     let mut lines = BufReader::new(process.child().stdout.take().expect("a pipe")).lines();
     let pid = lines.next().expect("a line").expect("text").parse().expect("the number of the process");
     (process, pid, lines)
