@@ -8,7 +8,7 @@
 //! # Who         a thread of the allocator's own (see `front::worker`), which does whole turns; without one, whoever
 //!               comes by on a slow path, a few chunks at a time (`tick`)
 //! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
-//!               left to give back, nothing is looked at, and nobody wakes
+//!               left to give back, and no thread has a stash, nothing is looked at, and nobody wakes
 //! # Progress    lock-free: any number of threads may be in here. One that is stopped withholds the blocks of
 //!               some slabs' free pages (`BATCH_SLABS`) or one chunk's granules, and the note of that chunk; a fork, and a
 //!               request that finds no memory, then waits 10 ms in vain
@@ -177,6 +177,10 @@ impl<P: Pages> Purge<'_, P> {
         match due {
             Due::Aged => self.others.take_idle_stashes(),
             Due::All => self.others.take_stashes(),
+        }
+        // Of threads that work now and may idle at the next turn; or a fork came between.
+        if self.others.has_stashes() {
+            self.others.depot.raise(Call::Raised);
         }
     }
 

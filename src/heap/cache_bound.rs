@@ -98,10 +98,32 @@ fn cached_with_pauses(pause_ms: u64) -> usize {
 }
 
 #[test]
+fn a_class_that_missed_often_goes_on_so_after_a_gap() {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    let cached = heap.register().expect("memory");
+    let class = size_class::class_of(64, 8).expect("a small size");
+    // A busy step, in which the magazine has become as large as it may.
+    (0..100).for_each(|_| burst(&heap, &cached, class, 300));
+    let dissolves = cached.cache.counts().dissolves;
+    heap.depot().os.pages().pass_ms(20);
+    // Ordered blocks are stashed where the class misses often.
+    burst(&heap, &cached, class, 300);
+    assert_eq!(cached.cache.counts().dissolves, dissolves);
+    heap.unregister(&cached);
+    // SAFETY: the heap is this test's, and all its blocks are freed.
+    unsafe { heap.release() };
+}
+
+#[test]
 fn a_class_that_misses_seldom_stays_small() {
-    let (often, seldom) = (cached_with_pauses(0), cached_with_pauses(10));
+    let often = cached_with_pauses(0);
     assert!(often >= 2 * usize::from(shape(size_class::class_of(64, 8).expect("a class")).magazine_blocks), "{often}");
-    assert!(seldom <= 2 * MAGAZINE_BLOCKS_FIRST, "{seldom}");
+    // The last one is where a count of steps in eight bits would begin anew.
+    for pause_ms in [10, 1_000, 1_024] {
+        let seldom = cached_with_pauses(pause_ms);
+        assert!(seldom <= 2 * MAGAZINE_BLOCKS_FIRST, "{seldom} blocks with pauses of {pause_ms} ms");
+    }
 }
 
 /// Blocks that one class has cached at most when it frees 3,000 at a time, in an order that is lost, at home in words

@@ -46,7 +46,11 @@ fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
     {
         return Span { region, first, granules: region.descriptor(first).granules() };
     }
-    platform::fatal(&[b"magalloc: free of ", &platform::hex(block.addr()), b", which is not a live large block"])
+    platform::fatal(&[
+        b"magalloc: free of ",
+        &platform::hex(block.addr()),
+        b", which is not a live large block: freed twice, or never allocated",
+    ])
 }
 
 /// Frees a block.

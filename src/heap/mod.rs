@@ -9,6 +9,8 @@
 
 #[cfg(test)]
 mod cache_bound;
+#[cfg(test)]
+mod idle_caches;
 mod large;
 #[cfg(test)]
 mod out_of_memory;

@@ -11,21 +11,21 @@ use crate::thread_cache::Cached;
 use crate::units::{ClassIndex, GranuleIndex};
 use std::collections::BTreeSet;
 
-const DELAY_MS: u64 = 1000;
+pub(super) const DELAY_MS: u64 = 1000;
 
-fn heap(options: Options) -> Box<Heap<FakePages>> {
+pub(super) fn heap(options: Options) -> Box<Heap<FakePages>> {
     let heap = Box::new(Heap::new(FakePages::new()));
     heap.configure(&Options { purge_delay_ms: DELAY_MS as u32, ..options });
     heap
 }
 
-fn release(heap: &Heap<FakePages>) {
+pub(super) fn release(heap: &Heap<FakePages>) {
     // SAFETY: the heap is this test's, and its blocks are not used any more.
     let (mapped, unmapped) = unsafe { heap.release() };
     assert_eq!(mapped, unmapped);
 }
 
-fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex) -> *mut u8 {
+pub(super) fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex) -> *mut u8 {
     let popped = cached.cache.tops().pop(class);
     let block = if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped };
     assert!(!block.is_null());
@@ -34,7 +34,7 @@ fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: Class
     block
 }
 
-fn free(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, block: *mut u8) {
+pub(super) fn free(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, block: *mut u8) {
     if !cached.cache.tops().push(class, block) {
         heap.free_small(Some(cached), class, block);
     }
@@ -56,7 +56,7 @@ fn pages(blocks: &[(ClassIndex, *mut u8)], page: usize) -> usize {
     touched.collect::<BTreeSet<_>>().len() * (page / real)
 }
 
-fn resident(heap: &Heap<FakePages>) -> usize {
+pub(super) fn resident(heap: &Heap<FakePages>) -> usize {
     heap.stats().resident as usize / heap.depot().os.page_bytes().min(4096)
 }
 
@@ -172,91 +172,6 @@ fn memory_in_use_now_and_then_is_not_given_back() {
         work();
     }
     assert_eq!(heap.stats().purges, 0);
-    release(&heap);
-}
-
-#[test]
-fn idle_threads_keep_no_stash() {
-    let heap = heap(Options { cache_bytes_max: 4 << 20, ..Options::new() });
-    let (busy, idle) = (heap.register().expect("memory"), heap.register().expect("memory"));
-    let class = class_of(64, 8).expect("a small size");
-    for cached in [&busy, &idle] {
-        let blocks: Vec<*mut u8> = (0..5000).map(|_| allocate(&heap, cached, class)).collect();
-        blocks.into_iter().for_each(|block| free(&heap, cached, class, block));
-    }
-    let loaded = usize::from(shape(class).magazine_blocks);
-    assert!(idle.cache.blocks(class) > 2 * loaded);
-    heap.purge().turn(Due::Aged, || false);
-    let kept = busy.cache.blocks(class);
-    let blocks: Vec<*mut u8> = (0..500).map(|_| allocate(&heap, &busy, class)).collect();
-    heap.purge().turn(Due::Aged, || false);
-    assert!(idle.cache.blocks(class) <= loaded, "{}", idle.cache.blocks(class));
-    blocks.into_iter().for_each(|block| free(&heap, &busy, class, block));
-    assert!(busy.cache.blocks(class) > loaded, "{kept}");
-    heap.check();
-    // Their owner goes on, and finds the places empty.
-    let blocks: Vec<*mut u8> = (0..5000).map(|_| allocate(&heap, &idle, class)).collect();
-    blocks.into_iter().for_each(|block| free(&heap, &idle, class, block));
-    heap.unregister(&busy);
-    heap.unregister(&idle);
-    let (made, spare) = heap.depot().magazines.count();
-    assert_eq!(made, spare, "every magazine is in the pool");
-    let stats = heap.stats();
-    assert_eq!((stats.live, stats.cached), (0, 0));
-    heap.check();
-    release(&heap);
-}
-
-#[test]
-fn stashes_stay_where_a_forks_child_finds_them() {
-    let heap = heap(Options::new());
-    let (me, other) = (heap.register().expect("memory"), heap.register().expect("memory"));
-    let class = class_of(64, 8).expect("a small size");
-    let blocks: Vec<*mut u8> = (0..5000).map(|_| allocate(&heap, &other, class)).collect();
-    blocks.into_iter().for_each(|block| free(&heap, &other, class, block));
-    let (stashed, loaded) = (other.cache.blocks(class), usize::from(shape(class).magazine_blocks));
-    assert!(stashed > 2 * loaded);
-    // A chain in a purge's hand would be lost in the child.
-    heap.depot().hand.begin_fork();
-    heap.purge().turn(Due::All, || false);
-    assert_eq!(other.cache.blocks(class), stashed);
-    heap.depot().hand.end_fork();
-    heap.purge().turn(Due::All, || false);
-    assert!(other.cache.blocks(class) <= loaded);
-    heap.unregister(&me);
-    heap.unregister(&other);
-    heap.check();
-    release(&heap);
-}
-
-#[test]
-fn caches_of_gone_threads_are_adopted_but_for_what_is_in_doubt() {
-    let heap = heap(Options::new());
-    let (me, other, unlucky) = (heap.register(), heap.register(), heap.register());
-    let (me, other, unlucky) = (me.expect("memory"), other.expect("memory"), unlucky.expect("memory"));
-    let (small, medium) = (class_of(64, 8).expect("a small size"), class_of(1024, 8).expect("a small size"));
-    for cached in [&other, &unlucky] {
-        for class in [small, medium] {
-            let blocks: Vec<*mut u8> = (0..500).map(|_| allocate(&heap, cached, class)).collect();
-            blocks.into_iter().for_each(|block| free(&heap, cached, class, block));
-        }
-    }
-    // What is stashed is not in doubt.
-    let lost = usize::from(shape(medium).magazine_blocks) * 1024;
-    assert!(unlucky.cache.blocks(medium) * 1024 > lost);
-    unlucky.cache.vanish_amid(medium);
-    heap.note_fork(Some(me.me));
-    assert_eq!(heap.stats().threads, 1);
-    // Not yet for the first few slabs.
-    let mut blocks = vec![allocate(&heap, &me, small)];
-    assert!(other.cache.blocks(medium) > 0);
-    blocks.extend((0..5 * usize::from(shape(small).blocks)).map(|_| allocate(&heap, &me, small)));
-    let stats = heap.stats();
-    assert_eq!(stats.live as usize, 64 * blocks.len() + lost, "{stats:?}");
-    assert_eq!(stats.cached as usize, me.cache.counts().cached_bytes);
-    blocks.into_iter().for_each(|block| free(&heap, &me, small, block));
-    heap.unregister(&me);
-    heap.check();
     release(&heap);
 }
 

@@ -32,12 +32,12 @@ impl Density {
         self.blocks.checked_div(self.words).map(|blocks| blocks as u8)
     }
 
-    /// Counts a word of which `blocks` were claimed, `most` at most, and which has `all`.
+    /// Counts a word of which `blocks` were claimed, `most` at most, and which has `all`. Not where it may have been
+    /// claimed in parts.
     fn count(&mut self, blocks: u64, most: u32, all: u64) {
-        let count = blocks.count_ones();
-        if count < most && blocks != all {
+        if most >= all.count_ones() && blocks != all {
             self.words += 1;
-            self.blocks += count;
+            self.blocks += blocks.count_ones();
         }
     }
 }
@@ -273,8 +273,8 @@ mod tests {
         assert_eq!(density.per_word(), None);
         density.count(u64::MAX, 64, u64::MAX);
         density.count(0xff, 20, 0xff);
-        // There may have been more.
-        density.count(0b111, 3, u64::MAX);
+        // These may be the rest of more.
+        density.count(0b111, 8, u64::MAX);
         assert_eq!(density.per_word(), None);
         density.count(0b11, 64, u64::MAX);
         density.count(0xffff, 64, u64::MAX);

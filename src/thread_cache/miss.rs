@@ -150,6 +150,9 @@ impl<P: Pages> Cached<'_, P> {
             let lost = self.cache.classes[class.get()].stash.push(full, &InMagazine);
             self.uncount_stash(class, lost);
             self.set_empty(class, empty, full.blocks());
+            // A turn takes it away if the thread idles. If a turn that is under way misses this one, the next stashed
+            // one is noted.
+            self.depot.note(false);
         };
         if self.grant_stash(class, full) {
             if let Some(empty) = self.take_magazine() {

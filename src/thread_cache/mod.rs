@@ -28,7 +28,7 @@ use crate::depot::stash::{MAGAZINE_BYTES, Stash};
 use crate::owner::{OwnerIndex, Owners};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::slab::UseByte;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::units::ClassIndex;
 
 /// A magazine that looks empty to malloc and full to free: of every class before its first use, and of every
@@ -176,7 +176,7 @@ struct ClassCache {
     /// Which way blocks went in the last misses, and in how many; see `sizing`.
     streak: AtomicU8,
     /// Step of the clock at the last miss, and misses in it; see `sizing`.
-    step: AtomicU8,
+    step: AtomicU16,
     step_misses: AtomicU8,
     /// Free blocks of a word, in the last refill that says something of it; 0 while none did. See `sizing`.
     density: AtomicU8,
@@ -205,7 +205,7 @@ impl ClassCache {
         misses set_misses: misses u8;
         stash_limit set_stash_limit: stash_limit u8;
         streak set_streak: streak u8;
-        step set_step: step u8;
+        step set_step: step u16;
         step_misses set_step_misses: step_misses u8;
         density set_density: density u8;
     }

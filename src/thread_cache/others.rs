@@ -63,6 +63,12 @@ impl<P: Pages> Others<'_, P> {
         }
     }
 
+    /// Does any thread have a stash, or did one leave a cache?
+    pub fn has_stashes(&self) -> bool {
+        let has = |cache: &ThreadCache| cache.classes.iter().any(|state| state.stashed_blocks() > 0);
+        self.owners.any_resting() || caches(self.owners).any(has)
+    }
+
     fn take_stash(&self, cache: &ThreadCache) {
         for class in size_class::all() {
             let state = &cache.classes[class.get()];

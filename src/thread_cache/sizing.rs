@@ -11,7 +11,7 @@
 //!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken from classes that did not
 //!               miss since the search came by last, but only at every 16th miss: else classes in use would take from
 //!               each other all the time. Once in a turn of purging, each class that did not miss since the last one
-//!               loses half.
+//!               loses half, and what was stashed because it would find no neighbours at home goes there.
 //! ```
 
 use super::miss::slot_at;
@@ -142,7 +142,7 @@ impl<P: Pages> Cached<'_, P> {
     /// Counts a miss of the class in this step of the clock. Were there so many that a larger cache pays?
     pub(super) fn is_frequent(&self, class: ClassIndex) -> bool {
         let state = &self.cache.classes[class.get()];
-        let step = (self.depot.os.now_ms() / STEP_MS) as u8;
+        let step = (self.depot.os.now_ms() / STEP_MS) as u16;
         let passed = step.wrapping_sub(state.step());
         if passed != 0 {
             state.set_step(step);
@@ -295,6 +295,10 @@ impl<P: Pages> Cached<'_, P> {
             let state = &self.cache.classes[class.get()];
             if !state.take_misses() {
                 self.shrink(class);
+            } else if state.is_sparse() {
+                // Others may have freed the neighbours since, and a stash that serves every miss lets no refill look.
+                self.empty_stash(class);
+                state.set_density(0);
             }
         }
     }

@@ -69,6 +69,13 @@ fn wait_for(pid: u32, options: i32, is_so: impl Fn(i32) -> bool) -> bool {
     false
 }
 
+/// Is the process, which is no child of this one, stopped?
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    // Behind the name, which may have anything in it.
+    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+}
+
 #[test]
 fn parent_stops_and_goes_on_with_the_program() {
     let (mut process, pid, mut lines) = listening(WAYS[1]);
@@ -82,7 +89,8 @@ fn parent_stops_and_goes_on_with_the_program() {
         assert_eq!(lines.next().expect("a line").expect("text"), "10");
     }
     process.signal(libc::SIGTSTP);
-    assert!(wait_for(parent, libc::WUNTRACED, |status| libc::WIFSTOPPED(status)), "a stop is forwarded");
+    assert!(wait_for(parent, libc::WUNTRACED, |status| libc::WIFSTOPPED(status)));
+    assert!(is_stopped(pid), "a stop is forwarded");
     process.signal(libc::SIGCONT);
     process.signal(libc::SIGTERM);
     assert_eq!(process.wait().code(), Some(7));
