@@ -72,8 +72,8 @@ fn row(
 /// Whose turn it is in a pass: another one begins each time, and every other pass goes backwards, so that nobody always
 /// comes after the same one.
 fn order(columns: usize, pass: usize) -> impl Iterator<Item = usize> {
-    let backwards = pass % 2 == 1;
-    (0..columns).map(move |turn| (if backwards { columns - 1 - turn } else { turn } + pass) % columns)
+    let first = pass % columns.max(1);
+    (0..columns).map(move |turn| (first + if pass % 2 == 1 { columns - turn } else { turn }) % columns)
 }
 
 /// The runs for memory: one after the other, but each may be idle while the next ones run.
@@ -133,9 +133,13 @@ impl Cell {
             .chain(self.memory.iter().map(|run| run.measurement.checksum));
         let Some(expected) = expected.or_else(|| results.clone().next()) else { return };
         if let Some(wrong) = results.find(|checksum| *checksum != expected) {
-            self.fail(format!("wrong result: {wrong:#x} instead of {expected:#x}"));
+            self.fail(wrong_result(wrong, expected));
         }
     }
+}
+
+fn wrong_result(result: u64, expected: u64) -> String {
+    format!("wrong result: {result:#x} instead of {expected:#x}")
 }
 
 /// Nanoseconds for an operation by the number of threads.
@@ -170,17 +174,26 @@ fn series<'program>(
     watch.workload(&format!("{}, at several sizes", workload.name));
     let mut at = points.to_vec();
     let mut nanoseconds = vec![vec![None; points.len()]; programs.len()];
+    let mut failures = vec![None; programs.len()];
     for (index, &point) in points.iter().enumerate() {
         let mut costs = vec![Vec::new(); programs.len()];
+        // The work is the same for all.
+        let mut expected = None;
         for pass in 0..plan.passes {
             for column in order(programs.len(), pass) {
                 let Some(program) = &programs[column] else { continue };
                 watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
-                if let Ok(run) = task(program, workload, point).timed() {
-                    let operations = run.measurement.operations;
-                    costs[column].push(run.measurement.wall as f64 / operations as f64);
-                    if workload.shown == Shown::Blocks {
-                        at[index] = usize::try_from(operations).unwrap_or(usize::MAX);
+                // One failure is enough, as in a row.
+                if failures[column].is_none() {
+                    match task(program, workload, point).timed().and_then(|run| same_result(run, &mut expected)) {
+                        Ok(run) => {
+                            let operations = run.measurement.operations;
+                            costs[column].push(run.measurement.wall as f64 / operations as f64);
+                            if workload.shown == Shown::Blocks {
+                                at[index] = usize::try_from(operations).unwrap_or(usize::MAX);
+                            }
+                        }
+                        Err(failure) => failures[column] = Some(failure),
                     }
                 }
                 watch.ended();
@@ -193,7 +206,13 @@ fn series<'program>(
             }
         }
     }
-    Series { workload: workload.name, stands_for: workload.stands_for, at, nanoseconds }
+    Series { workload: workload.name, stands_for: workload.stands_for, at, nanoseconds, failures }
+}
+
+/// The run, if its result is what the first one's at this point was.
+fn same_result(run: Run, expected: &mut Option<u64>) -> Result<Run, String> {
+    let (result, expected) = (run.measurement.checksum, *expected.get_or_insert(run.measurement.checksum));
+    if result == expected { Ok(run) } else { Err(wrong_result(result, expected)) }
 }
 
 #[cfg(test)]
@@ -203,7 +222,7 @@ mod tests {
     #[test]
     fn everybody_has_a_turn_in_each_pass_and_another_one_begins() {
         let passes: Vec<Vec<usize>> = (0..4).map(|pass| order(3, pass).collect()).collect();
-        assert_eq!(passes, [[0, 1, 2], [0, 2, 1], [2, 0, 1], [2, 1, 0]]);
+        assert_eq!(passes, [[0, 1, 2], [1, 0, 2], [2, 0, 1], [0, 2, 1]]);
     }
 
     #[test]
@@ -216,6 +235,15 @@ mod tests {
         };
         assert_eq!(ended(7), None);
         assert_eq!(ended(8).as_deref(), Some("wrong result: 0x8 instead of 0x7"));
+    }
+
+    #[test]
+    fn a_point_of_a_series_has_one_result() {
+        let run = |checksum| Run { measurement: measurement(checksum), disturbed: 0.0 };
+        let mut expected = None;
+        assert!(same_result(run(7), &mut expected).is_ok());
+        assert!(same_result(run(7), &mut expected).is_ok());
+        assert_eq!(same_result(run(8), &mut expected).unwrap_err(), "wrong result: 0x8 instead of 0x7");
     }
 
     fn measurement(checksum: u64) -> magalloc_compare_subject::Measurement {

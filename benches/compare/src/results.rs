@@ -126,4 +126,6 @@ pub struct Series {
     /// For each allocator, for each of `at`: the median of nanoseconds of wall time for one operation; None where it
     /// failed.
     pub nanoseconds: Vec<Vec<Option<f64>>>,
+    /// For each allocator, why it failed, if it did.
+    pub failures: Vec<Option<String>>,
 }

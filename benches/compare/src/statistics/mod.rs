@@ -18,7 +18,8 @@ use crate::results::{Cell, Results, Row, Run};
 /// The allocator that is judged. All others are its peers.
 pub(crate) const JUDGED: &str = "magalloc";
 
-/// The peers that memory is judged against: the others either return nothing or are not used for their footprint.
+/// The peers that memory is judged against: what people choose instead of the system's allocator, but for rpmalloc, which
+/// returns nothing while threads run.
 pub(crate) const MEMORY_PEERS: [&str; 5] = ["mimalloc-v2", "mimalloc-v3", "jemalloc", "snmalloc", "tcmalloc"];
 
 /// A run is disturbed if others took more than this share of the processors.
@@ -120,12 +121,18 @@ impl<'a> Statistics<'a> {
         self.results.rows[row].cells.get(allocator).is_some_and(|cell| cell.failure.is_some())
     }
 
-    /// Workload, allocator and failure of all cells that failed, in the order of the table.
+    /// Workload, allocator and failure of all cells that failed, in the order of the table, and then of the series.
     pub(crate) fn failures(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
-        self.results.rows.iter().flat_map(|row| {
-            let cells = self.results.allocators.iter().zip(&row.cells);
-            cells.filter_map(|(allocator, cell)| Some((row.workload, allocator.name, cell.failure.as_deref()?)))
-        })
+        let names = || self.results.allocators.iter().map(|allocator| allocator.name);
+        let rows = self.results.rows.iter().flat_map(move |row| {
+            let cells = names().zip(&row.cells);
+            cells.filter_map(|(name, cell)| Some((row.workload, name, cell.failure.as_deref()?)))
+        });
+        let series = self.results.by_threads.iter().chain(&self.results.by_blocks).flat_map(move |series| {
+            let failures = names().zip(&series.failures);
+            failures.filter_map(|(name, failure)| Some((series.workload, name, failure.as_deref()?)))
+        });
+        rows.chain(series)
     }
 }
 

@@ -70,8 +70,9 @@ pub(crate) fn cell(value: f64) -> Cell {
 
 /// A series for the allocators of `nanoseconds`.
 pub(crate) fn series(at: &[usize], nanoseconds: &[&[Option<f64>]]) -> Series {
-    let nanoseconds = nanoseconds.iter().map(|values| values.to_vec()).collect();
-    Series { workload: "series", stands_for: "a sample", at: at.to_vec(), nanoseconds }
+    let nanoseconds: Vec<Vec<_>> = nanoseconds.iter().map(|values| values.to_vec()).collect();
+    let failures = vec![None; nanoseconds.len()];
+    Series { workload: "series", stands_for: "a sample", at: at.to_vec(), nanoseconds, failures }
 }
 
 /// A cell of [`cell`] for each allocator and each value of each row, named `row-0` and so on. None is a failure.
@@ -181,7 +182,9 @@ fn plausible_cell(row: usize, allocator: usize, base: f64, size: f64, random: &m
 
 fn scaling(workload: &'static str, at: &[usize], random: &mut Random, time: impl Fn(usize, f64) -> f64) -> Series {
     let values = |&(cost, _): &(f64, f64)| at.iter().map(|&at| Some(time(at, cost) * random.around(0.02))).collect();
-    Series { workload, stands_for: "what programs do", at: at.to_vec(), nanoseconds: COST.iter().map(values).collect() }
+    let nanoseconds: Vec<_> = COST.iter().map(values).collect();
+    let failures = vec![None; nanoseconds.len()];
+    Series { workload, stands_for: "what programs do", at: at.to_vec(), nanoseconds, failures }
 }
 
 /// The same numbers each time.

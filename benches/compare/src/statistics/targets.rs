@@ -88,7 +88,7 @@ impl Statistics<'_> {
         let all = means.rows + means.left_out.len();
         let mut extent = format!("over {} of {}", means.rows, text::count(all, "workload"));
         if !means.left_out.is_empty() {
-            let names: Vec<&str> = means.left_out.iter().map(|&row| self.results.rows[row].workload).collect();
+            let names: Vec<String> = means.left_out.iter().map(|&row| self.left_out(row)).collect();
             extent += &format!("; left out, because an allocator failed there: {}", names.join(", "));
         }
         if !means.not_compared.is_empty() {
@@ -96,6 +96,13 @@ impl Statistics<'_> {
             extent += &format!("; not compared, because it failed in most: {}", names.join(", "));
         }
         extent
+    }
+
+    /// A row's workload, and who failed there.
+    fn left_out(&self, row: usize) -> String {
+        let failed = (0..self.results.allocators.len()).filter(|&allocator| self.failed(row, allocator));
+        let names: Vec<&str> = failed.map(|allocator| self.name(allocator)).collect();
+        format!("{} ({})", self.results.rows[row].workload, names.join(", "))
     }
 
     fn mean(&self, judged: usize, what: &'static str, limit: f64, means: &Means) -> Target {

@@ -11,7 +11,7 @@ pub const RING: Workload = Workload {
     name: "ring",
     stands_for: "messages of 16 to 256 B pass through several threads of a ring, the last frees them: stages, actors",
     operations: "messages",
-    threads_per_core: 1,
+    threads_per_core: 2,
     shown: Shown::Row,
     run: ring,
 };
@@ -21,7 +21,7 @@ pub const FAN_IN: Workload = Workload {
     name: "fan-in",
     stands_for: "all threads but one send messages of 32 B to 1 KiB, that one frees them: a log, an event loop",
     operations: "messages",
-    threads_per_core: 1,
+    threads_per_core: 2,
     shown: Shown::Row,
     run: fan_in,
 };
