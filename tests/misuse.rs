@@ -80,7 +80,9 @@ fn expect_no_block(name: &str) {
 
 #[track_caller]
 fn expect_no_large(name: &str) {
-    expect_abort(name, |address| format!("magalloc: free of {address}, which is not a live large block: freed twice, or never allocated\n"));
+    expect_abort(name, |address| {
+        format!("magalloc: free of {address}, which is not a live large block: freed twice, or never allocated\n")
+    });
 }
 
 /// Says the address. What it needs for that is in use no more when it returns.

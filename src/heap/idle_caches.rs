@@ -131,7 +131,7 @@ fn resident_after_sparse(busy: usize) -> (usize, usize) {
     let mut index = 0..;
     let (few, mut blocks): (Vec<_>, Vec<_>) = sorted(take(PAGES * PAGE_BLOCKS))
         .into_iter()
-        .partition(|_| index.next().is_some_and(|index: usize| index % 16 == 0 && index < 16 * 12_000));
+        .partition(|_| index.next().is_some_and(|index: usize| index.is_multiple_of(16) && index < 16 * 12_000));
     elsewhere(few);
     blocks.extend(take(12_000));
     let (mine, theirs): (Vec<_>, Vec<_>) = sorted(blocks).into_iter().partition(|block| block.addr() % 4096 == 0);
@@ -173,7 +173,7 @@ fn sparse(heap: &Heap<FakePages>) -> (Cached<'_, FakePages>, ClassIndex, Vec<*mu
     blocks.sort_unstable();
     let mut index = 0..;
     let (live, others): (Vec<_>, Vec<_>) =
-        blocks.into_iter().partition(|_| index.next().is_some_and(|index: usize| index % 16 != 0));
+        blocks.into_iter().partition(|_| index.next().is_some_and(|index: usize| !index.is_multiple_of(16)));
     others.into_iter().for_each(|block| free(heap, &cached, class, block));
     (0..50).for_each(|_| without_order(heap, &cached, class, 3_000));
     assert!(cached.cache.blocks(class) > 2_000, "{} blocks", cached.cache.blocks(class));

@@ -68,6 +68,8 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
     let mut html = create(arguments.html.as_deref())?;
     let start = Instant::now();
     let plan = Plan::new(arguments);
+    // First: the files may change while it measures.
+    let machine = machine::describe();
     let (allocators, programs) = prepare(&plan);
     let counted = COUNTED.build();
     let watch = Progress::new(plan.runs(programs.iter().flatten().count()));
@@ -79,7 +81,7 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
         command: command(),
         ended: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
         seconds: start.elapsed().as_secs(),
-        machine: machine::describe(),
+        machine,
         scale: plan.scale,
         passes: plan.passes,
         allocators,
@@ -92,6 +94,7 @@ fn compare(arguments: &Arguments) -> Result<bool, String> {
     if let Some((path, file)) = &mut json {
         let text = serde_json::to_vec(&results).map_err(|error| error.to_string())?;
         write(path, file, &text)?;
+        println!("{} is all that was measured", path.display());
     }
     if let Some((path, file)) = &mut html {
         let text = page::render(&results).map_err(|error| error.to_string())?;
@@ -149,16 +152,19 @@ fn prepare_one(subject: &Subject, packages: &Packages) -> (Allocator, Option<Pat
     let built = subject.build();
     let about = built.as_ref().map_err(Clone::clone).and_then(|program| allocators::about(program));
     let pair = about.as_ref().ok().map(|about| about.pair);
-    let refused = match (&about, pair) {
-        (Err(reason), _) => Some(reason.clone()),
-        (Ok(_), Some(pair)) if pair > PAIR_LIMIT => {
-            Some(format!("malloc and free of 64 B take {pair:.0} ns: a debug build, or a very busy machine"))
-        }
-        _ => None,
+    let refused = match &about {
+        Err(reason) => Some(reason.clone()),
+        Ok(about) => refusal(about.pair),
     };
     let program = if refused.is_none() { built.ok() } else { None };
     let version = subject.version(about.as_ref().ok(), packages);
     (Allocator { name: subject.name, version, flags: subject.flags().into(), pair, refused }, program)
+}
+
+/// Why an allocator takes no part whose malloc and free of 64 B take so many nanoseconds; None if it does.
+fn refusal(pair: f64) -> Option<String> {
+    (pair > PAIR_LIMIT)
+        .then(|| format!("malloc and free of 64 B take {pair:.0} ns: a debug build, or a very busy machine"))
 }
 
 /// A bar that says what is running; where standard error is no terminal, a line for each workload.
@@ -193,4 +199,15 @@ fn bar(length: usize, template: &str) -> ProgressBar {
     }
     let style = ProgressStyle::with_template(template).expect("a valid template");
     ProgressBar::new(length as u64).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAIR_LIMIT, refusal};
+
+    #[test]
+    fn slow_builds_are_refused() {
+        assert_eq!(refusal(PAIR_LIMIT), None);
+        assert!(refusal(PAIR_LIMIT + 1.0).is_some_and(|reason| reason.contains("26 ns")));
+    }
 }

@@ -12,7 +12,8 @@ use crate::statistics::{MEMORY_PEERS, Means, Statistics, Value, beyond, growth};
 /// All of the results as text, the verdict last: it is what remains in sight.
 pub(crate) fn render(results: &Results) -> String {
     let statistics = Statistics::new(results);
-    let mut text = String::new();
+    let mut text = format!("{}\n{}\n\n", text::machine(&results.machine), results.command);
+    section(&mut text, "Allocators", allocators(results));
     section(
         &mut text,
         "Wall time of one operation (* best; magalloc also as a multiple of the best peer)",
@@ -40,6 +41,13 @@ pub(crate) fn render(results: &Results) -> String {
         "Resident memory in MiB after two idle seconds",
         values(&statistics, |cell| cell.idle, mebibytes),
     );
+    section(
+        &mut text,
+        "Peak resident memory as a multiple of what was live then",
+        values(&statistics, |cell| cell.overhead, text::ratio),
+    );
+    section(&mut text, "Page faults of a run", values(&statistics, |cell| cell.faults, text::whole));
+    section(&mut text, "Context switches of a run", values(&statistics, |cell| cell.switches, text::whole));
     section(&mut text, "Latency of requests", latency(&statistics));
     section(&mut text, "Throughput by threads, in million operations a second", threads(&statistics));
     section(&mut text, "Time by blocks: what ten times the blocks cost at worst, as a multiple", blocks(&statistics));
@@ -116,6 +124,18 @@ fn filled(mut rows: Vec<Vec<String>>) -> Table {
     let mut table = table(&first, header);
     table.add_rows(rows);
     table
+}
+
+fn allocators(results: &Results) -> Option<Table> {
+    let mut table = table("allocator", ["malloc + free", "version", "built"].map(str::to_owned));
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    for allocator in &results.allocators {
+        let pair = or_none(allocator.pair, text::time);
+        table.add_row([allocator.name.to_owned(), pair, allocator.version.clone(), allocator.flags.clone()]);
+    }
+    (!table.is_empty()).then_some(table)
 }
 
 fn any(statistics: &Statistics<'_>, value: Value) -> bool {

@@ -7,7 +7,7 @@ use askama::Template;
 use jiff::Timestamp;
 use plotly::Plot;
 
-use crate::results::{Machine, Results, Row};
+use crate::results::{Results, Row};
 use crate::statistics::text::{self, count, mebibytes, or_none, thousands};
 use crate::statistics::{MEMORY_PEERS, PEAK_MEAN, Statistics, TIME_MEAN, Target, geometric_mean};
 use crate::table::busy;
@@ -69,7 +69,7 @@ pub(crate) fn render(results: &Results) -> Result<String, askama::Error> {
         results,
         verdict: statistics.verdict(),
         busy: statistics.too_busy().map(busy),
-        machine: machine(results),
+        machine: text::machine(&results.machine),
         effort: effort(results),
         ended: ended(results.ended),
         script: script(),
@@ -89,14 +89,6 @@ pub(crate) fn render(results: &Results) -> Result<String, askama::Error> {
         failures: statistics.failures().collect(),
     };
     page.render()
-}
-
-fn machine(results: &Results) -> String {
-    let machine = &results.machine;
-    let memory = text::significant(machine.memory as f64 / f64::from(1 << 30));
-    let cores = count(machine.cores, "core");
-    let Machine { processor, kernel, huge_pages, compiler, commit, .. } = machine;
-    format!("{processor}, {cores}, {memory} GiB, {kernel}, huge pages {huge_pages}, {compiler}; magalloc at {commit}")
 }
 
 fn effort(results: &Results) -> String {

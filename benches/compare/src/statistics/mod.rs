@@ -68,6 +68,11 @@ pub(crate) struct Numbers {
     pub(crate) end: Option<f64>,
     /// Bytes resident after the process had been idle.
     pub(crate) idle: Option<f64>,
+    /// Page faults of a run, the median.
+    pub(crate) faults: Option<f64>,
+    /// Times that a thread of a run had to leave its processor, because it waited or because another one's turn had come:
+    /// the median.
+    pub(crate) switches: Option<f64>,
     /// Nanoseconds that half, 99 of 100 and 999 of 1,000 requests took at most: medians of the runs.
     pub(crate) latency: Option<[f64; 3]>,
 }
@@ -174,6 +179,8 @@ fn cell_numbers(cell: &Cell, live: Option<f64>) -> Numbers {
         overhead: ratio(peak, live),
         end: memory.map(|memory| memory.measurement.end as f64),
         idle: memory.map(|memory| memory.idle as f64),
+        faults: median(&each(&|run| Some(run.measurement.faults as f64))),
+        switches: median(&each(&|run| Some((run.measurement.waits + run.measurement.preemptions) as f64))),
         latency: (|| Some([latency(|l| l.median)?, latency(|l| l.p99)?, latency(|l| l.p999)?]))(),
     }
 }

@@ -1,5 +1,7 @@
 //! Numbers as text, the same in the terminal and on the page.
 
+use crate::results::Machine;
+
 /// What stands where nothing was measured.
 pub(crate) const NONE: &str = "-";
 
@@ -29,9 +31,22 @@ pub(crate) fn mebibytes(bytes: f64) -> String {
     significant(bytes / f64::from(1 << 20))
 }
 
+/// What was measured on, and the commit that was.
+pub(crate) fn machine(machine: &Machine) -> String {
+    let memory = significant(machine.memory as f64 / f64::from(1 << 30));
+    let cores = count(machine.cores, "core");
+    let Machine { processor, kernel, huge_pages, compiler, commit, .. } = machine;
+    format!("{processor}, {cores}, {memory} GiB, {kernel}, huge pages {huge_pages}, {compiler}; magalloc at {commit}")
+}
+
 /// A multiple.
 pub(crate) fn ratio(ratio: f64) -> String {
     significant(ratio)
+}
+
+/// A number of things.
+pub(crate) fn whole(number: f64) -> String {
+    format!("{number:.0}")
 }
 
 /// A multiple that is held against a limit of two decimals.

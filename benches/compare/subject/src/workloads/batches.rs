@@ -80,12 +80,17 @@ fn fill(batch: &mut Vec<Block>, random: &mut Random) {
 
 /// Frees a batch, in an order by the number of the round.
 fn empty(batch: &mut Vec<Block>, round: usize, random: &mut Random) -> u64 {
+    bring_in_order(batch, round, random);
+    finish_all(batch.drain(..))
+}
+
+/// As it is, in reverse, or in none.
+fn bring_in_order<T>(batch: &mut [T], round: usize, random: &mut Random) {
     match round % 3 {
         0 => {}
         1 => batch.reverse(),
         _ => random.shuffle(batch),
     }
-    finish_all(batch.drain(..))
 }
 
 #[cfg(test)]
@@ -102,6 +107,19 @@ mod tests {
     #[test]
     fn handed_batches_are_repeatable() {
         assert_repeatable(&BATCHES_HANDED, 1e-3);
+    }
+
+    #[test]
+    fn batches_have_three_orders() {
+        let order = |round| {
+            let mut batch: Vec<usize> = (0..BATCH).collect();
+            bring_in_order(&mut batch, round, &mut Random::new(1));
+            batch
+        };
+        assert!(order(3).is_sorted());
+        assert!(order(4).iter().rev().is_sorted());
+        let steps = order(5).windows(2).filter(|pair| pair[0] < pair[1]).count();
+        assert!((BATCH / 3..BATCH * 2 / 3).contains(&steps), "{steps} of {BATCH} steps go up");
     }
 
     #[test]
