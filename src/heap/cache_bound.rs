@@ -1,6 +1,7 @@
 //! Tests: what a thread caches stays within its bound, and no magazine is lost.
 
 use super::Heap;
+use super::purging::{allocate, free};
 use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST};
 use crate::options::Options;
 use crate::size_class::{self, shape};
@@ -9,27 +10,17 @@ use crate::thread_cache::Cached;
 use crate::units::ClassIndex;
 
 /// Allocates `count` blocks of a class.
-fn allocate(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) -> Vec<*mut u8> {
-    let allocate = |_| {
-        let popped = cached.cache.tops().pop(class);
-        let block = if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped };
-        assert!(!block.is_null());
-        block
-    };
-    (0..count).map(allocate).collect()
+fn take(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) -> Vec<*mut u8> {
+    (0..count).map(|_| allocate(heap, cached, class)).collect()
 }
 
-fn free(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, blocks: Vec<*mut u8>) {
-    for block in blocks {
-        if !cached.cache.tops().push(class, block) {
-            heap.free_small(Some(cached), class, block);
-        }
-    }
+fn give(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, blocks: Vec<*mut u8>) {
+    blocks.into_iter().for_each(|block| free(heap, cached, class, block));
 }
 
 /// Allocates and frees `count` blocks of a class at once.
 fn burst(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, count: usize) {
-    free(heap, cached, class, allocate(heap, cached, class, count));
+    give(heap, cached, class, take(heap, cached, class, count));
 }
 
 /// The classes of the test: those whose first magazine takes little.
@@ -133,21 +124,21 @@ fn cached_without_order(is_live: impl Fn(usize) -> bool) -> usize {
     heap.configure(&Options::new());
     let cached = heap.register().expect("memory");
     let class = size_class::class_of(64, 8).expect("a small size");
-    let mut blocks = allocate(&heap, &cached, class, 100_000);
+    let mut blocks = take(&heap, &cached, class, 100_000);
     blocks.sort_unstable();
     let mut index = 0..;
     let (live, others) = blocks.into_iter().partition(|_| index.next().is_some_and(&is_live));
-    free(&heap, &cached, class, others);
+    give(&heap, &cached, class, others);
     heap.flush(&cached);
     let mut most = 0;
     for _ in 0..50 {
-        let mut blocks = allocate(&heap, &cached, class, 3_000);
+        let mut blocks = take(&heap, &cached, class, 3_000);
         // As if at random: 1,009 and 3,000 have no common divisor.
         (0..blocks.len()).for_each(|index| blocks.swap(index, index * 1_009 % 3_000));
-        free(&heap, &cached, class, blocks);
+        give(&heap, &cached, class, blocks);
         most = most.max(cached.cache.blocks(class));
     }
-    free(&heap, &cached, class, live);
+    give(&heap, &cached, class, live);
     heap.unregister(&cached);
     // SAFETY: the heap is this test's, and all its blocks are freed.
     unsafe { heap.release() };

@@ -151,8 +151,14 @@ impl Owners {
     }
 }
 
-/// Moves free blocks of `slab`, which the caller holds, to `slots`.
-fn claim_into<P: Pages>(depot: &Depot<P>, slab: &SlabRef<'_>, slots: &mut [Slot], want: usize, density: &mut Density) -> usize {
+/// Moves free blocks of `slab`, which the caller holds, to `slots`. Returns their number; adds to `density` what it found.
+fn claim_into<P: Pages>(
+    depot: &Depot<P>,
+    slab: &SlabRef<'_>,
+    slots: &mut [Slot],
+    want: usize,
+    density: &mut Density,
+) -> usize {
     let words = slab.shape().words();
     let bytes = slab.shape().bytes as usize;
     let base = slab.base().as_ptr();

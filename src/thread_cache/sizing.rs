@@ -8,9 +8,9 @@
 //! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case
 //! # Policy      where a class misses often in a step of the clock, a miss doubles its capacity, up to a whole magazine;
 //!               where there is no more, full magazines are stashed: three, and as many more as refills have shown to
-//!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken from classes that did not
-//!               miss since the search came by last, but only at every 16th miss: else classes in use would take from
-//!               each other all the time. Once in a turn of purging, each class that did not miss since the last one
+//!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken
+//!               from classes that did not miss since the search came by last, but only at every 16th miss: else classes
+//!               in use would take from each other all the time. Once in a turn of purging, each class that did not miss since the last one
 //!               loses half, and what was stashed because it would find no neighbours at home goes there.
 //! ```
 
