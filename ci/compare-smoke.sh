@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # The comparison's quick form on two workloads and on the allocators that build in seconds: does it run, and is what it
-# writes whole? How fast who is, is no matter here.
+# writes whole? How fast who is, is no matter here. Without rpmalloc, which crashes now and then (SIGSEGV in
+# larson and in rayon-sort, its crate's 0.2.3): a row that says so, and no failure of ours.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 cargo run --release --locked -p magalloc-compare -- --quick --only larson,json --by-threads 1,4 \
-    --allocators magalloc,system,mimalloc-v3,rpmalloc --json "$results/results.json" --html "$results/page.html"
+    --allocators magalloc,system,mimalloc-v2,mimalloc-v3 --json "$results/results.json" --html "$results/page.html"
 
 python3 - "$results" <<'END'
 import json, sys
@@ -24,7 +25,7 @@ for row in results["rows"]:
         assert cell["memory"]["idle"] > 0, cell
 assert [series["at"] for series in results["by_threads"]] == [[1, 4]], results["by_threads"]
 page = (folder / "page.html").read_text()
-assert all(name in page for name in ("larson", "json", "mimalloc-v3", "rpmalloc")) and "http-equiv" not in page
+assert all(name in page for name in ("larson", "json", "mimalloc-v2", "mimalloc-v3")) and "http-equiv" not in page
 print(f"results and a page of {len(page) >> 10} KiB")
 END
 
