@@ -120,6 +120,8 @@ pub(crate) const PURGE_DELAY_MS: u32 = 1000;
 /// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small
 /// ones.
 pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
+/// Bytes held from which on huge pages are wanted: the one that was begun last is a quarter of the heap at most.
+pub(crate) const HUGE_PAGES_FROM_BYTES: usize = 8 << 20;
 /// Bytes held from which on the pages of blocks that go to a magazine are brought in at once; below, what a program
 /// does not touch counts more.
 pub(crate) const POPULATE_BYTES_FIRST: usize = 32 << 20;

@@ -76,9 +76,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "beyond which requests fail",
     |options, value| put(&mut options.hard_limit, if value == b"none" { Some(usize::MAX) } else { number(value) });
 
-    "HUGE_PAGES", "system, never or always", "system",
-    "whether memory is backed by huge pages; system: as the kernel's policy says",
+    "HUGE_PAGES", "auto, system, never or always", "auto",
+    "whether memory is backed by huge pages; auto: in heaps from 8 MiB on; system: as the kernel's policy says",
     |options, value| put(&mut options.huge_pages, match value {
+        b"auto" => Some(HugePages::Auto),
         b"system" => Some(HugePages::System),
         b"never" => Some(HugePages::Never),
         b"always" => Some(HugePages::Always),

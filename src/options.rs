@@ -23,8 +23,11 @@ pub enum AtExit {
 /// Whether the heap's memory is backed by transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// As the system's policy says: nothing is advised. The default.
+    /// In heaps of 8 MiB and more, where a whole huge page is going to be filled, whatever the system's policy is but
+    /// `never`. They are split again as memory is given back. The default.
     #[default]
+    Auto,
+    /// As the system's policy says: nothing is advised.
     System,
     /// Never: less memory where blocks are few and scattered.
     Never,
@@ -128,7 +131,7 @@ impl Options {
             dirty_bytes_max: DIRTY_BYTES_MAX,
             purge_delay_ms: PURGE_DELAY_MS,
             background_thread: true,
-            huge_pages: HugePages::System,
+            huge_pages: HugePages::Auto,
             soft_limit: SoftLimit::None,
             hard_limit: usize::MAX,
         }
@@ -272,7 +275,8 @@ impl Settings {
         match self.huge_pages.load(Ordering::Relaxed) {
             value if value == HugePages::Never as u8 => HugePages::Never,
             value if value == HugePages::Always as u8 => HugePages::Always,
-            _ => HugePages::System,
+            value if value == HugePages::System as u8 => HugePages::System,
+            _ => HugePages::Auto,
         }
     }
 

@@ -7,7 +7,7 @@
 //! ```
 
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{HugeAdvice, PageRun, Pages, Relocated};
+use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -216,6 +216,16 @@ impl<P: Pages> Os<P> {
                 self.counts.on_demand.store(1, Ordering::Relaxed);
             }
         }
+    }
+
+    /// See `Pages::begin_huge_page`.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.begin_huge_page(start, bytes, inside) }
     }
 
     /// See `Pages::relocate`.

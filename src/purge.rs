@@ -246,7 +246,10 @@ impl<P: Pages> Purge<'_, P> {
                 let slab = SlabRef::new(region, granule, class);
                 let parts = SlabParts { others: &self.others, slab };
                 left |= match page_purge::take(slab.geometry(), &parts, due == Due::All) {
-                    Ok(taken) => batch.add(slab, taken),
+                    Ok(taken) => {
+                        self.others.depot.withdraw_advice(region, chunk);
+                        batch.add(slab, taken)
+                    }
                     Err(left) => left == Left::FreePages,
                 };
                 next += usize::from(slab.shape().granules) - 1;

@@ -132,7 +132,7 @@ fn huge_pages_are_as_advised() {
     if !Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
         return skip("no transparent huge pages");
     }
-    for (value, flags) in [("system", "system\n"), ("never", "not huge\n"), ("always", "huge\n")] {
+    for (value, flags) in [("auto", "huge\n"), ("system", "system\n"), ("never", "not huge\n"), ("always", "huge\n")] {
         let variable = [("MAGALLOC_HUGE_PAGES", value)];
         with("options.c", Mode::Preloaded, &variable, "huge_pages_are_as_advised").expect(0, flags, "");
     }

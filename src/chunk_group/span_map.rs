@@ -166,11 +166,14 @@ impl SpanMap {
     #[must_use]
     pub fn claim_dirty(&self, chunk: usize, among: u64) -> u64 {
         let wanted = among & self.free_dirty(chunk);
-        if wanted == 0 {
-            return 0;
-        }
+        if wanted == 0 { 0 } else { self.claim_free(chunk, wanted) }
+    }
+
+    /// Claims those of the granules `among` that are free, and says which these are.
+    #[must_use]
+    pub fn claim_free(&self, chunk: usize, among: u64) -> u64 {
         // ordering: Acquire [FREE-SPAN] pairs with Release in `free`.
-        wanted & !self.busy[chunk].fetch_or(wanted, Ordering::Acquire)
+        among & !self.busy[chunk].fetch_or(among, Ordering::Acquire)
     }
 
     /// The granules of `chunk` that are free and dirty, at some moment.
@@ -224,6 +227,12 @@ impl SpanMap {
     pub fn dirty(&self, chunk: usize, mask: u64) -> u64 {
         // ordering: Relaxed; the claim was an Acquire of their freeing (I3).
         self.dirty[chunk].load(Ordering::Relaxed) & mask
+    }
+
+    /// Notes that the granules of `mask`, which the caller has claimed, are in memory.
+    pub fn dirtied(&self, chunk: usize, mask: u64) {
+        // ordering: Relaxed; published by the release of `busy` when they are freed.
+        self.dirty[chunk].fetch_or(mask, Ordering::Relaxed);
     }
 
     /// Notes that the granules of `mask`, which the caller has claimed, are zero.

@@ -23,7 +23,7 @@ use crate::units::GranuleIndex;
 const DIRTY_SLACK_SHARE: usize = 8;
 
 /// Chunks of a huge page, at least one.
-const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
+pub(super) const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
 /// Granules of a chunk that lie in the same huge page.
 const HUGE_PAGE_PART: usize = if HUGE_PAGE_BYTES < CHUNK_BYTES { HUGE_PAGE_BYTES / GRANULE_BYTES } else { CHUNK_GRANULES };
 
@@ -181,6 +181,9 @@ impl<P: Pages> Depot<P> {
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
         let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among, whole));
+        if claimed != 0 {
+            self.withdraw_advice(region, chunk);
+        }
         for_each_run(claimed, |from, count| {
             let mask = low_bits(count) << from;
             let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES + from));

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty -> slabs
+//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty, huge_pages -> slabs
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
@@ -14,6 +14,8 @@ pub mod stash;
 
 #[cfg(not(loom))]
 pub mod dirty;
+#[cfg(not(loom))]
+pub mod huge_pages;
 #[cfg(not(loom))]
 pub mod magazines;
 #[cfg(not(loom))]

@@ -15,6 +15,7 @@ use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::hand::Hand;
+use crate::depot::huge_pages::Pause;
 use crate::depot::magazines::MagazinePool;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
@@ -42,6 +43,8 @@ pub struct Depot<P> {
     pub alarm: Alarm,
     /// What a purge has in hand.
     pub hand: Hand,
+    /// When not to ask for a huge page.
+    pub(super) huge_pages_pause: Pause,
     /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
     pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
@@ -76,12 +79,20 @@ pub(super) struct Part<'h> {
     pub(super) group: &'h ChunkGroup,
     /// The chunk's number in its region.
     chunk: usize,
-    mask: u64,
+    pub(super) mask: u64,
 }
 
 impl Part<'_> {
     pub(super) fn in_group(&self) -> usize {
         self.chunk % GROUP_CHUNKS
+    }
+
+    /// What is left of it without the granules of `other`, which is in the same region.
+    pub(super) fn without(mut self, other: Self) -> Self {
+        if self.chunk == other.chunk {
+            self.mask &= !other.mask;
+        }
+        self
     }
 }
 
@@ -133,6 +144,7 @@ impl<P: Pages> Depot<P> {
             held_peak: AtomicUsize::new(0),
             alarm: Alarm::new(),
             hand: Hand::new(),
+            huge_pages_pause: Pause::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             region_bytes: AtomicUsize::new(REGION_BYTES_PREFERRED),
@@ -249,8 +261,11 @@ impl<P: Pages> Depot<P> {
             self.regions.note_used(span.region);
             self.uncount_dirty(dirty);
             self.note_peak();
-            if clean != 0 && self.is_pressed() {
-                self.keep_bound();
+            if clean != 0 {
+                self.want_huge_pages(&span);
+                if self.is_pressed() {
+                    self.keep_bound();
+                }
             }
             return Ok(span);
         } else {
@@ -266,7 +281,7 @@ impl<P: Pages> Depot<P> {
         Err(refused)
     }
 
-    fn note_peak(&self) {
+    pub(super) fn note_peak(&self) {
         let held = self.budget.held();
         // ordering: Relaxed, all of it: a statistic.
         if held > self.held_peak.load(Ordering::Relaxed) {
@@ -280,7 +295,7 @@ impl<P: Pages> Depot<P> {
         self.held_peak.load(Ordering::Relaxed)
     }
 
-    fn dirty_granules(span: &Span<'_>) -> usize {
+    pub(super) fn dirty_granules(span: &Span<'_>) -> usize {
         span.parts().map(|part| part.group.spans.dirty(part.in_group(), part.mask).count_ones() as usize).sum()
     }
 

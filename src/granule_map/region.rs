@@ -20,12 +20,13 @@
 //! # Progress    lock-free: two threads may both commit a chunk; both is harmless
 //! ```
 
+use crate::chunk_group::advised::Advised;
 use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
     ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS,
-    HUGE_PAGE_BYTES, REGION_BYTES_PREFERRED,
+    HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES, REGION_BYTES_PREFERRED,
 };
 use crate::meta::Commit;
 use crate::options::HugePages;
@@ -47,6 +48,8 @@ pub struct ChunkGroup {
     pub partial: PartialSet<CLASS_COUNT>,
     /// Chunks that a purge must look at.
     pub unpurged: Unpurged,
+    /// Chunks for which huge pages were asked for.
+    pub advised: Advised,
     /// Chunks whose metadata and memory are committed (I2).
     committed: AtomicU64,
 }
@@ -346,9 +349,12 @@ impl Region {
         if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
             return false;
         }
+        let is_small = end * CHUNK_BYTES <= HUGE_PAGES_FROM_BYTES;
         let advice = match huge_pages {
+            HugePages::Auto if is_small => None,
             HugePages::System => None,
-            HugePages::Never => Some(HugeAdvice::Never),
+            // Those that are going to be filled are asked for one by one.
+            HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
             HugePages::Always => Some(HugeAdvice::Always),
         };
         if let Some(advice) = advice {

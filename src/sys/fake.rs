@@ -1,9 +1,11 @@
 //! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
 
 use super::platform::SystemPages;
-use super::{HugeAdvice, PageRun, Pages, Relocated};
+use super::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
+use crate::config::HUGE_PAGE_BYTES;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 /// Which calls are refused. Calls are counted from 1; `release` cannot be refused and is not counted.
@@ -29,6 +31,17 @@ pub(crate) struct FakePages {
     /// Bytes of an OS page, a multiple of the real one.
     page_bytes: AtomicUsize,
     reserved: Mutex<Vec<(usize, usize)>>,
+    /// What there is where a huge page is wanted.
+    huge_pages: Mutex<HugePages>,
+}
+
+#[derive(Debug)]
+struct HugePages {
+    has: HugePage,
+    /// How many were begun.
+    begun: usize,
+    /// Addresses of those advised.
+    advised: BTreeSet<usize>,
 }
 
 impl FakePages {
@@ -42,6 +55,7 @@ impl FakePages {
             now_ms: AtomicU64::new(1),
             page_bytes: AtomicUsize::new(4 << 10),
             reserved: Mutex::new(Vec::new()),
+            huge_pages: Mutex::new(HugePages { has: HugePage::None, begun: 0, advised: BTreeSet::new() }),
         }
     }
 
@@ -71,6 +85,21 @@ impl FakePages {
     /// Makes OS pages larger.
     pub(crate) fn set_page_bytes(&self, bytes: usize) {
         self.page_bytes.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Has huge pages from now on, or not: at first it has none, and the real ones are never asked for.
+    pub(crate) fn set_huge_pages(&self, has: HugePage) {
+        self.huge_pages.lock().unwrap().has = has;
+    }
+
+    /// How many huge pages were begun, had or not.
+    pub(crate) fn huge_pages_begun(&self) -> usize {
+        self.huge_pages.lock().unwrap().begun
+    }
+
+    /// The addresses of the huge pages that are advised.
+    pub(crate) fn huge_pages_advised(&self) -> BTreeSet<usize> {
+        self.huge_pages.lock().unwrap().advised.clone()
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -147,6 +176,23 @@ unsafe impl Pages for FakePages {
         self.grants() && unsafe { SystemPages.populate(start, bytes) }
     }
 
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
+        assert!(self.is_reserved(start, bytes), "huge page outside of a reservation");
+        let mut huge_pages = self.huge_pages.lock().unwrap();
+        huge_pages.begun += 1;
+        // SAFETY: the caller's own memory, and zero already.
+        unsafe { inside.write_volatile(0) };
+        if huge_pages.has != HugePage::None {
+            for page in (0..bytes).step_by(4096) {
+                // SAFETY: within the range, which is committed.
+                let byte = unsafe { start.add(page).cast::<AtomicU8>().as_ref() };
+                // Brings the page in and changes nothing, whoever's it is.
+                let _ = byte.compare_exchange(0, 0, Ordering::SeqCst, Ordering::SeqCst);
+            }
+        }
+        huge_pages.has
+    }
+
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
         if !self.grants() {
@@ -169,8 +215,13 @@ unsafe impl Pages for FakePages {
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
         assert!(self.is_reserved(start, bytes), "advice outside of a reservation");
-        // SAFETY: the same promise.
-        unsafe { SystemPages.advise(start, bytes, advice) };
+        let pages = (start.addr().get()..start.addr().get() + bytes).step_by(HUGE_PAGE_BYTES);
+        assert!(start.addr().get().is_multiple_of(HUGE_PAGE_BYTES), "advice for parts of huge pages");
+        let advised = &mut self.huge_pages.lock().unwrap().advised;
+        match advice {
+            HugeAdvice::Always => advised.extend(pages),
+            HugeAdvice::Never => pages.for_each(|page| _ = advised.remove(&page)),
+        }
     }
 
     unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {

@@ -60,6 +60,18 @@ pub enum HugeAdvice {
     Always,
 }
 
+/// What the kernel had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum HugePage {
+    /// A huge page.
+    Prompt,
+    /// A huge page, but it took longer than as many base pages: it had to move other memory, or its host had.
+    Late,
+    /// None.
+    None,
+}
+
 /// Address space, pages, and the clock. Lengths are multiples of the granule, in bytes.
 ///
 /// # Safety
@@ -99,6 +111,13 @@ pub unsafe trait Pages: Sync {
     /// The range is committed.
     #[must_use]
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Brings in a range that is one huge page as such, by advice and a write of 0 to `inside`, and withdraws the advice.
+    /// Where the kernel has no huge page, the base page of `inside` comes in.
+    ///
+    /// # Safety
+    /// The range is committed; `inside` is in it, and in zero memory that the caller has to itself.
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage;
 
     /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
     ///

@@ -115,7 +115,7 @@ fn huge_pages(enabled: Option<String>) -> Finding {
     };
     let (level, meaning) = match enabled.as_str() {
         "always" => (Level::Note, "faster, but more stays resident; HUGE_PAGES=never turns them off for a program"),
-        "madvise" => (Level::Ok, "not used, unless with HUGE_PAGES=always"),
+        "madvise" => (Level::Ok, "used in heaps from 8 MiB on; HUGE_PAGES=never turns them off for a program"),
         _ => (Level::Ok, "not used; HUGE_PAGES changes nothing"),
     };
     Finding::new(name, level, enabled, meaning)
@@ -125,7 +125,7 @@ fn defrag(chosen: String) -> Finding {
     let (level, meaning) = match chosen.as_str() {
         "always" => (Level::Note, "a page fault may wait until the kernel has made a huge page"),
         "defer" => (Level::Ok, "huge pages are made in the background"),
-        "defer+madvise" | "madvise" => (Level::Ok, "only with HUGE_PAGES=always may a page fault wait for a huge page"),
+        "defer+madvise" | "madvise" => (Level::Ok, "a page fault in a large heap may wait for a huge page"),
         _ => (Level::Ok, "no page fault waits for a huge page"),
     };
     Finding::new("huge pages, made", level, chosen, meaning)

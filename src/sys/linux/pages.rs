@@ -1,7 +1,7 @@
 //! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
 
 use crate::config::GRANULE_BYTES;
-use crate::sys::{HugeAdvice, PageRun, Pages, Relocated};
+use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
 /// The kernel's pages.
@@ -10,6 +10,10 @@ pub struct SystemPages;
 
 /// In the place of a pidfd: the calling process (Linux 6.14).
 const PIDFD_SELF: libc::c_int = -10_000;
+
+/// Microseconds of processor time that a huge page takes at most if it is there: as long as its base pages by a fault
+/// each. To fill it with zeros takes a third.
+const HUGE_PAGE_US_MAX: u64 = 800;
 
 /// Keeps errno over calls whose failure is an answer, not an error of the program.
 pub(super) struct KeepErrno(libc::c_int);
@@ -71,6 +75,26 @@ unsafe impl Pages for SystemPages {
         let error = unsafe { *libc::__errno_location() };
         // Other reasons, as a lack of memory, may be gone the next time.
         !(refused && [libc::EINVAL, libc::ENOSYS, libc::EPERM].contains(&error))
+    }
+
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
+        let page = self.page_bytes();
+        let far = if inside == start { bytes - page } else { 0 };
+        // SAFETY: committed.
+        unsafe { self.advise(start, bytes, HugeAdvice::Always) };
+        let before = thread_us();
+        // SAFETY: the caller's own memory, and zero already. Volatile: it is written for its page fault.
+        unsafe { inside.write_volatile(0) };
+        let late = thread_us().saturating_sub(before) > HUGE_PAGE_US_MAX;
+        // SAFETY: committed.
+        unsafe { self.advise(start, bytes, HugeAdvice::Never) };
+        // SAFETY: within the range.
+        let is_huge = unsafe { self.resident(start.add(far), page) } == page;
+        match (is_huge, late) {
+            (false, _) => HugePage::None,
+            (true, false) => HugePage::Prompt,
+            (true, true) => HugePage::Late,
+        }
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
@@ -163,6 +187,15 @@ unsafe impl Pages for SystemPages {
         // SAFETY: the caller's promise: a whole reservation that nobody uses.
         unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
     }
+}
+
+/// Processor time of the calling thread, in microseconds.
+fn thread_us() -> u64 {
+    let _errno = KeepErrno::new();
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is valid.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
 /// Pages that `resident` asks about at once: a buffer of that many bytes on the stack.

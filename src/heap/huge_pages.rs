@@ -1,0 +1,193 @@
+//! Tests: huge pages come in where they are going to be filled, count as what they are, and are split when memory goes.
+
+use super::Heap;
+use super::purging::{DELAY_MS, allocate, free, heap, release};
+use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
+use crate::depot::dirty::Due;
+use crate::options::{HugePages, Options, SoftLimit};
+use crate::size_class::{class_of, shape};
+use crate::sys::HugePage;
+use crate::sys::fake::FakePages;
+use crate::thread_cache::Cached;
+use crate::units::ClassIndex;
+use std::collections::BTreeSet;
+use std::thread;
+
+/// A heap whose kernel has huge pages, and a class of which some blocks fill a page.
+fn heap_with_huge_pages(options: Options) -> (Box<Heap<FakePages>>, ClassIndex) {
+    let heap = heap(options);
+    heap.depot().os.pages().set_huge_pages(HugePage::Prompt);
+    (heap, class_of(1024, 8).expect("a small size"))
+}
+
+/// Allocates blocks until the heap holds `bytes`.
+fn fill(heap: &Heap<FakePages>, cached: &Cached<'_, FakePages>, class: ClassIndex, bytes: usize) -> Vec<*mut u8> {
+    let mut blocks = Vec::new();
+    while heap.depot().budget.held() < bytes {
+        blocks.push(allocate(heap, cached, class));
+    }
+    blocks
+}
+
+fn advised(heap: &Heap<FakePages>) -> BTreeSet<usize> {
+    heap.depot().os.pages().huge_pages_advised()
+}
+
+fn begun(heap: &Heap<FakePages>) -> usize {
+    heap.depot().os.pages().huge_pages_begun()
+}
+
+fn huge_page_of(block: *mut u8) -> usize {
+    block.addr() & !(HUGE_PAGE_BYTES - 1)
+}
+
+/// The accounts are what the maps say, and what is held is in memory.
+fn check_accounts(heap: &Heap<FakePages>) {
+    let accounts = || (heap.depot().budget.held(), heap.depot().dirty_bytes());
+    let before = accounts();
+    heap.depot().recount();
+    assert_eq!(before, accounts());
+    heap.check();
+}
+
+#[test]
+fn a_huge_page_comes_in_with_the_first_slab_in_it() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let cached = heap.register().expect("memory");
+    let mut blocks = fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES - GRANULE_BYTES);
+    assert_eq!((begun(&heap), advised(&heap).len()), (0, 0), "in a small heap");
+    blocks.append(&mut fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES + HUGE_PAGE_BYTES / 2));
+    assert_eq!(begun(&heap), 1);
+    assert!(advised(&heap).is_empty(), "what comes in at once needs no advice that lasts");
+    let page = huge_page_of(*blocks.last().expect("blocks"));
+    // What no slab has of it is free and held, and it all is in memory.
+    let stats = heap.stats();
+    let in_page = blocks.iter().filter(|&&block| huge_page_of(block) == page).count();
+    let in_slabs = in_page.next_multiple_of(shape(class).blocks as usize) * 1024;
+    assert_eq!(stats.dirty as usize, HUGE_PAGE_BYTES - in_slabs);
+    assert!(stats.resident as usize >= blocks.len() * 1024 + stats.dirty as usize, "{stats:?}");
+    check_accounts(&heap);
+    // The next slabs fill it, and then one more comes in.
+    fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES + HUGE_PAGE_BYTES + GRANULE_BYTES);
+    assert_eq!(begun(&heap), 2);
+    check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn what_nobody_takes_of_a_huge_page_goes_back_once_it_has_aged() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let cached = heap.register().expect("memory");
+    let blocks = fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES + GRANULE_BYTES);
+    assert!(heap.stats().dirty as usize > HUGE_PAGE_BYTES / 2);
+    let live = blocks.len() * 1024;
+    heap.purge().turn(Due::Aged, || false);
+    assert!(heap.stats().dirty as usize > HUGE_PAGE_BYTES / 2, "not at once");
+    heap.depot().os.pages().pass_ms(DELAY_MS);
+    heap.purge().turn(Due::Aged, || false);
+    let stats = heap.stats();
+    assert_eq!(stats.dirty, 0);
+    assert!((stats.resident as usize) < live + 4 * GRANULE_BYTES, "{} of {live}", stats.resident);
+    // A slab that takes some of it again finds it in use.
+    fill(&heap, &cached, class, heap.depot().budget.held() + HUGE_PAGE_BYTES / 2);
+    assert_eq!(begun(&heap), 1);
+    check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn huge_pages_are_not_begun_near_limits_nor_against_an_option() {
+    let near = HUGE_PAGES_FROM_BYTES + HUGE_PAGE_BYTES;
+    let bounded = [
+        Options { hard_limit: near, ..Options::new() },
+        Options { soft_limit: SoftLimit::Bytes(near), ..Options::new() },
+        Options { dirty_bytes_max: HUGE_PAGE_BYTES - 1, ..Options::new() },
+        Options { huge_pages: HugePages::System, ..Options::new() },
+        Options { huge_pages: HugePages::Never, ..Options::new() },
+    ];
+    for options in bounded {
+        let (heap, class) = heap_with_huge_pages(options);
+        let cached = heap.register().expect("memory");
+        fill(&heap, &cached, class, near - GRANULE_BYTES);
+        assert!(!heap.allocate_large(0, 8, false).is_null());
+        assert_eq!((begun(&heap), advised(&heap).len()), (0, 0), "{options:?}");
+        release(&heap);
+    }
+}
+
+#[test]
+fn a_kernel_without_huge_pages_is_not_asked_for_each() {
+    for has in [HugePage::None, HugePage::Late] {
+        let (heap, class) = heap_with_huge_pages(Options::new());
+        heap.depot().os.pages().set_huge_pages(has);
+        let cached = heap.register().expect("memory");
+        // Passed by between them: 4, 8, 16, 32, 64, 64.
+        fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES + 199 * HUGE_PAGE_BYTES);
+        assert_eq!(begun(&heap), 7, "{has:?}");
+        // In time again: after what is left of the last pause, each is asked for.
+        heap.depot().os.pages().set_huge_pages(HugePage::Prompt);
+        let more = |pages| fill(&heap, &cached, class, heap.depot().budget.held() + pages * HUGE_PAGE_BYTES);
+        more(64);
+        let before = begun(&heap);
+        more(10);
+        assert_eq!(begun(&heap), before + 10, "{has:?}");
+        check_accounts(&heap);
+        release(&heap);
+    }
+}
+
+#[test]
+fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let cached = heap.register().expect("memory");
+    let bytes = 10 * HUGE_PAGE_BYTES + HUGE_PAGE_BYTES / 2;
+    let block = heap.allocate_large(bytes, 8, false);
+    let (from, end) = (block.addr().next_multiple_of(HUGE_PAGE_BYTES), (block.addr() + bytes) & !(HUGE_PAGE_BYTES - 1));
+    let inside: BTreeSet<usize> = (from..end).step_by(HUGE_PAGE_BYTES).collect();
+    assert!(inside.len() >= 9);
+    assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 0, 0));
+    // Small blocks take its place, and all but one page of one huge page stays in use.
+    heap.free_large(block);
+    let blocks = fill(&heap, &cached, class, bytes + HUGE_PAGE_BYTES);
+    assert_eq!(advised(&heap), inside);
+    let hole = from + HUGE_PAGE_BYTES / 2;
+    let goes = |block: &&*mut u8| (hole..hole + 4096).contains(&block.addr());
+    blocks.iter().filter(goes).for_each(|&block| free(&heap, &cached, class, block));
+    heap.flush(&cached);
+    heap.purge().turn(Due::All, || false);
+    assert!(heap.stats().purges > 0);
+    assert_eq!(inside.difference(&advised(&heap)).copied().collect::<Vec<_>>(), [from]);
+    // All of it goes, whole chunks at a time.
+    blocks.iter().filter(|block| !goes(block)).for_each(|&block| free(&heap, &cached, class, block));
+    heap.flush(&cached);
+    heap.purge().turn(Due::All, || false);
+    assert!(advised(&heap).is_empty());
+    check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn threads_that_claim_from_one_huge_page_leave_right_accounts() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let first = heap.register().expect("memory");
+    fill(&heap, &first, class, HUGE_PAGES_FROM_BYTES);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let heap = &heap;
+            scope.spawn(move || {
+                for round in 1..200 {
+                    let sizes = (1..12).map(|step| (thread + round * step) % 40 + 1);
+                    let blocks: Vec<*mut u8> =
+                        sizes.map(|granules| heap.allocate_large(granules * GRANULE_BYTES, 8, false)).collect();
+                    blocks.into_iter().for_each(|block| heap.free_large(block));
+                    if round % 8 == 0 {
+                        heap.purge().turn(Due::All, || false);
+                    }
+                }
+            });
+        }
+    });
+    assert!(begun(&heap) > 10, "{}", begun(&heap));
+    check_accounts(&heap);
+    release(&heap);
+}
