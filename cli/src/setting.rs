@@ -108,7 +108,7 @@ mod tests {
         for info in OPTION_TABLE {
             assert!(unknown.contains(info.name), "{unknown}");
         }
-        assert_eq!(reason("HUGE_PAGES=x"), "--option HUGE_PAGES=x: HUGE_PAGES is: system, never or always");
+        assert_eq!(reason("HUGE_PAGES=x"), "--option HUGE_PAGES=x: HUGE_PAGES is: auto, system, never or always");
         assert_eq!(reason("HUGE_PAGES"), "--option HUGE_PAGES: expected NAME=VALUE");
     }
 

@@ -50,22 +50,51 @@ fn cached_after_bursts(bound: usize) -> usize {
     most
 }
 
-/// What every class may hold in any case.
-fn first_blocks() -> usize {
-    let first = |class| {
-        let bytes = shape(class).bytes as usize;
-        (MAGAZINE_BYTES_FIRST / bytes).clamp(1, MAGAZINE_BLOCKS_FIRST) * bytes
-    };
-    classes().map(first).sum()
+/// Blocks of a class's first magazine.
+fn first(class: ClassIndex) -> usize {
+    (MAGAZINE_BYTES_FIRST / shape(class).bytes as usize).clamp(1, MAGAZINE_BLOCKS_FIRST)
+}
+
+/// Bytes that every class of these may hold in any case.
+fn first_bytes(classes: impl Iterator<Item = ClassIndex>) -> usize {
+    classes.map(|class| first(class) * shape(class).bytes as usize).sum()
 }
 
 #[test]
 fn a_cache_stays_within_its_bound() {
     for bound in [0, 256 << 10, 1 << 20] {
         let most = cached_after_bursts(bound);
-        assert!(most <= bound + first_blocks(), "{most} bytes cached at a bound of {bound}");
+        assert!(most <= bound + first_bytes(classes()), "{most} bytes cached at a bound of {bound}");
     }
     assert!(cached_after_bursts(64 << 20) > 2 << 20, "a high bound is used");
+}
+
+#[test]
+fn large_blocks_that_are_only_freed_do_not_stay_beside_a_full_cache() {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    let [producer, consumer] = [(), ()].map(|()| heap.register().expect("memory"));
+    let large = size_class::class_of(16 << 10, 8).expect("a small size");
+    let free_some = |count| {
+        (0..count).for_each(|_| {
+            give(&heap, &consumer, large, take(&heap, &producer, large, 1));
+            // So seldom that none are stashed.
+            heap.depot().os.pages().pass_ms(100);
+        });
+    };
+    free_some(20);
+    assert!(consumer.cache.blocks(large) > 0);
+    // Loaded magazines have more than a quarter of the bound from now on, which is what such classes may have.
+    classes().for_each(|class| (0..6).for_each(|_| burst(&heap, &consumer, class, 300)));
+    // Not so many that they take room from classes that rest.
+    free_some(5);
+    assert_eq!(consumer.cache.blocks(large), 0);
+    [producer, consumer].iter().for_each(|cached| heap.unregister(cached));
+    let (made, spare) = heap.depot().magazines.count();
+    assert_eq!(made, spare);
+    heap.check();
+    // SAFETY: the heap is this test's, and all its blocks are freed.
+    unsafe { heap.release() };
 }
 
 /// Blocks that one class has cached at most when it is used in a way that misses often, with `pause_ms` after each use.

@@ -57,7 +57,7 @@ impl<P: Pages> Cached<'_, P> {
         let place = state.count_miss(Way::Out);
         match self.cache.loaded(class) {
             None => {
-                if !self.load_first(class) {
+                if !self.load_first(class, place) {
                     return crate::owner::take_one(self.depot, self.owners, class, &self.others());
                 }
             }
@@ -80,23 +80,22 @@ impl<P: Pages> Cached<'_, P> {
     fn free_inside(&self, class: ClassIndex, block: *mut u8) {
         let state = &self.cache.classes[class.get()];
         let place = state.count_miss(Way::In);
-        match self.cache.loaded(class) {
-            None => {
-                if !self.load_first(class) {
-                    self.owners.dissolve(self.depot, Some(self.me), class, &[block]);
-                    return;
-                }
-            }
+        let has_room = match self.cache.loaded(class) {
+            None => self.load_first(class, place),
             Some(full) => self.make_room(class, full, place),
+        };
+        if !has_room {
+            self.owners.dissolve(self.depot, Some(self.me), class, &[block]);
+            return;
         }
         let pushed = self.cache.tops.push(class, block);
         debug_assert!(pushed, "there is room now");
     }
 
-    /// Gives the class its first magazine, empty.
-    fn load_first(&self, class: ClassIndex) -> bool {
+    /// Gives the class its first magazine, empty. `false`: there is none for it.
+    fn load_first(&self, class: ClassIndex, place: Place) -> bool {
         let Some(magazine) = self.take_magazine() else { return false };
-        let capacity = self.first_capacity(class);
+        let capacity = self.first_capacity(class, place);
         if capacity == 0 {
             self.put_aside(magazine);
             return false;
@@ -122,8 +121,8 @@ impl<P: Pages> Cached<'_, P> {
         self.cache.tops.set_top(class, unsafe { top.add(taken) });
     }
 
-    /// Makes room in the full loaded magazine.
-    fn make_room(&self, class: ClassIndex, full: *mut Magazine, place: Place) {
+    /// Makes room in the full loaded magazine. `false`: the class has none any more.
+    fn make_room(&self, class: ClassIndex, full: *mut Magazine, place: Place) -> bool {
         let state = &self.cache.classes[class.get()];
         let capacity = state.capacity();
         let stashed = Full { magazine: full, start: state.start() };
@@ -131,17 +130,22 @@ impl<P: Pages> Cached<'_, P> {
             let grown = self.grown_capacity(class, place);
             if grown > capacity {
                 self.move_blocks(class, full, capacity, grown);
-                return;
+                return true;
             }
             if self.is_worth_stashing(class, stashed) && self.stash(class, stashed) {
-                return;
+                return true;
             }
         }
         // Half: the next frees find room, and the next mallocs blocks.
         let kept = self.kept_capacity(class, place);
         let old = capacity - kept / 2;
         self.dissolve(class, stashed.magazine, usize::from(stashed.start), old);
+        if kept == 0 {
+            self.unload(class, stashed.magazine);
+            return false;
+        }
         self.move_blocks(class, stashed.magazine, capacity - old, kept);
+        true
     }
 
     /// Stashes the loaded magazine, which is full, and loads an empty one; if need be in the place of an older one.

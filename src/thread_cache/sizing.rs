@@ -77,6 +77,19 @@ fn first_blocks(class: ClassIndex) -> usize {
     (MAGAZINE_BYTES_FIRST / shape.bytes as usize).clamp(1, MAGAZINE_BLOCKS_FIRST).min(shape.magazine_blocks.into())
 }
 
+/// The next smaller capacity: half, but what a class has first at least; from there on nothing, where that is not sure to
+/// be granted; else the same.
+fn smaller_capacity(class: ClassIndex, capacity: usize) -> usize {
+    let first = first_blocks(class);
+    if capacity > first {
+        (capacity / 2).max(first)
+    } else if first * shape(class).bytes as usize > FIRST_BYTES_SURE {
+        0
+    } else {
+        capacity
+    }
+}
+
 /// Do the blocks of a full magazine lie together, so that the mallocs to come find warm pages? Then it is worth keeping
 /// as it is; else its blocks had better go home, where they meet their neighbours. A sample decides.
 fn is_local(class: ClassIndex, full: Full) -> bool {
@@ -129,11 +142,11 @@ impl ClassCache {
 impl<P: Pages> Cached<'_, P> {
     /// Capacity of a class's first magazine. Granted in any case to classes of small blocks: without it, there is no
     /// cache. 0: not granted.
-    pub(super) fn first_capacity(&self, class: ClassIndex) -> usize {
+    pub(super) fn first_capacity(&self, class: ClassIndex, place: Place) -> usize {
         let blocks = first_blocks(class);
         let bytes = blocks * shape(class).bytes as usize;
         if bytes > FIRST_BYTES_SURE {
-            return if self.grant(bytes, Place::Loaded, class) { blocks } else { 0 };
+            return if self.grant(bytes, place, class) { blocks } else { 0 };
         }
         self.count_granted(bytes, Place::Loaded);
         blocks
@@ -267,11 +280,11 @@ impl<P: Pages> Cached<'_, P> {
         self.cache.granted_loaded() + bytes <= loaded && self.cache.granted() + bytes <= all
     }
 
-    /// Capacity of the loaded magazine, which is full, when older blocks have been given home: half of it, if the class
-    /// is one that the thread only frees and such classes have more than their share.
+    /// Capacity of the loaded magazine, which is full, when older blocks have been given home: less of it, if the class
+    /// is one that the thread only frees and such classes have more than their share. 0: the magazine is to be unloaded.
     pub(super) fn kept_capacity(&self, class: ClassIndex, place: Place) -> usize {
         let capacity = self.cache.classes[class.get()].capacity();
-        let kept = (capacity / 2).max(first_blocks(class));
+        let kept = smaller_capacity(class, capacity);
         if place != Place::InOnly || kept >= capacity || self.fits(0, place) {
             return capacity;
         }
@@ -319,15 +332,12 @@ impl<P: Pages> Cached<'_, P> {
         let state = &self.cache.classes[class.get()];
         self.empty_stash(class);
         state.set_stash_limit(state.stash_limit() / 2);
-        let (capacity, first) = (state.capacity(), first_blocks(class));
+        let capacity = state.capacity();
         let bytes = shape(class).bytes as usize;
-        let smaller = if capacity > first {
-            (capacity / 2).max(first)
-        } else if first * bytes > FIRST_BYTES_SURE {
-            0
-        } else {
+        let smaller = smaller_capacity(class, capacity);
+        if smaller == capacity {
             return;
-        };
+        }
         let blocks = self.cache.loaded_blocks(class);
         let excess = blocks.saturating_sub(smaller);
         if excess > 0 {
