@@ -9,7 +9,7 @@ use magalloc_compare_subject::Workload;
 use magalloc_compare_subject::workloads::Shown;
 
 use crate::plan::Plan;
-use crate::process::Task;
+use crate::process::{LIMIT, Task};
 use crate::results::{Cell, MemoryRun, Row, Run, Series};
 
 /// What is known of one run before the next begins: told to the progress bar.
@@ -38,7 +38,7 @@ fn row(
     watch: &impl Watch,
 ) -> Row {
     let threads = plan.threads_of(workload);
-    let task = |program| Task { program, workload, scale: plan.scale, threads };
+    let task = |program| Task { program, workload, scale: plan.scale, threads, limit: LIMIT };
     watch.workload(workload.name);
     watch.begins(&format!("{}: what it asks for", workload.name));
     let reference = counted.and_then(|program| task(program).timed().ok()).map(|run| run.measurement);
@@ -148,7 +148,8 @@ pub(crate) fn by_threads(plan: &Plan, programs: &Programs, watch: &impl Watch) -
     if threads.is_empty() {
         return Vec::new();
     }
-    let points = |program, workload, at: usize| Task { program, workload, scale: plan.scale, threads: at };
+    let points =
+        |program, workload, at: usize| Task { program, workload, scale: plan.scale, threads: at, limit: LIMIT };
     workloads.iter().map(|workload| series(plan, workload, programs, threads, points, watch)).collect()
 }
 
@@ -156,7 +157,7 @@ pub(crate) fn by_threads(plan: &Plan, programs: &Programs, watch: &impl Watch) -
 pub(crate) fn by_blocks(plan: &Plan, programs: &Programs, watch: &impl Watch) -> Vec<Series> {
     let (workloads, scales) = &plan.by_blocks;
     let indices: Vec<usize> = (0..scales.len()).collect();
-    let points = |program, workload, at: usize| Task { program, workload, scale: scales[at], threads: 1 };
+    let points = |program, workload, at: usize| Task { program, workload, scale: scales[at], threads: 1, limit: LIMIT };
     let of = |workload| series(plan, workload, programs, &indices, points, watch);
     workloads.iter().map(|workload| of(workload)).collect()
 }

@@ -1,5 +1,6 @@
 //! One run: a process of the program to be measured, watched from the outside.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -15,7 +16,7 @@ use crate::machine::Spent;
 use crate::results::{MemoryRun, Run};
 
 /// Longer than any workload takes on any allocator here by an order of magnitude. Then the process is killed.
-const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 
 /// How often resident memory is looked at.
 const SAMPLE: Duration = Duration::from_millis(10);
@@ -50,6 +51,8 @@ pub(crate) struct Task<'program> {
     pub(crate) scale: f64,
     /// Threads that work at once.
     pub(crate) threads: usize,
+    /// When the process is killed.
+    pub(crate) limit: Duration,
 }
 
 impl Task<'_> {
@@ -105,24 +108,30 @@ impl Task<'_> {
     }
 
     fn start(&self, idle: bool) -> Result<Process, String> {
+        let mut child = self
+            .command(idle, std::env::vars_os().map(|variable| variable.0))
+            .spawn()
+            .map_err(|error| format!("{} cannot be started: {error}", self.program.display()))?;
+        let said = child.stdout.take().expect("it is piped");
+        Ok(Process { child, said: BufReader::new(said), limit: self.limit })
+    }
+
+    /// How the program is called from an environment with these variables.
+    fn command(&self, idle: bool, variables: impl Iterator<Item = OsString>) -> Command {
         let mut command = Command::new(self.program);
         // What a user has set for one allocator would be no fair comparison.
-        let settings = std::env::vars_os().map(|variable| variable.0);
-        for name in settings.filter(|name| SETTINGS.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))) {
+        for name in variables.filter(|name| SETTINGS.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix))) {
             command.env_remove(name);
         }
-        let mut child = command
+        command
             .arg(self.workload.name)
             .args([self.scale.to_string(), self.threads.to_string(), SEED.to_string()])
             .arg(if idle { "idle" } else { "end" })
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // The reason of a crash is its signal; what C libraries say about it would tear the progress bar.
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(|error| format!("{} cannot be started: {error}", self.program.display()))?;
-        let said = child.stdout.take().expect("it is piped");
-        Ok(Process { child, said: BufReader::new(said) })
+            .stderr(Stdio::null());
+        command
     }
 }
 
@@ -130,6 +139,8 @@ impl Task<'_> {
 struct Process {
     child: Child,
     said: BufReader<ChildStdout>,
+    /// When it is killed.
+    limit: Duration,
 }
 
 /// What is known of a process that has ended well.
@@ -148,10 +159,10 @@ impl Process {
 
     /// Waits for the end; calls `measured` when the process has said what it measured, or has failed.
     fn end_with(mut self, measured: impl FnOnce()) -> Result<End, String> {
-        let pid = self.child.id();
+        let (pid, limit) = (self.child.id(), self.limit);
         let (done, is_done) = channel::<()>();
         let (lines, timed_out) = thread::scope(|scope| {
-            let watch = scope.spawn(move || kill_when_late(pid, &is_done));
+            let watch = scope.spawn(move || kill_when_late(pid, limit, &is_done));
             let lines = read_lines(&mut self.said, measured);
             // What is said last is not the end: destructors and exit handlers may hang, too.
             wait_for_end(pid);
@@ -160,7 +171,7 @@ impl Process {
         });
         let (status, cpu) = wait(self.child).map_err(|error| format!("cannot be waited for: {error}"))?;
         if timed_out {
-            return Err(format!("took longer than {} s", LIMIT.as_secs()));
+            return Err(format!("took longer than {} s", limit.as_secs()));
         }
         if !status.success() {
             return Err(reason(status));
@@ -182,8 +193,8 @@ fn read_lines(said: &mut BufReader<ChildStdout>, measured: impl FnOnce()) -> io:
 }
 
 /// Kills the process if `done` is not closed in time. True if it did.
-fn kill_when_late(pid: u32, done: &Receiver<()>) -> bool {
-    let late = done.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+fn kill_when_late(pid: u32, limit: Duration, done: &Receiver<()>) -> bool {
+    let late = done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout);
     if late {
         // SAFETY: no memory is concerned. The process is not reaped before this thread is joined, so it is the same
         // one.
@@ -286,7 +297,7 @@ mod tests {
     use magalloc_compare_subject::WORKLOADS;
 
     fn task(program: &Path) -> Task<'_> {
-        Task { program, workload: &WORKLOADS[0], scale: 1.0, threads: 1 }
+        Task { program, workload: &WORKLOADS[0], scale: 1.0, threads: 1, limit: LIMIT }
     }
 
     #[test]
@@ -294,6 +305,29 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         assert_eq!(reason(ExitStatus::from_raw(11)), "killed by signal 11 (SIGSEGV)");
         assert_eq!(reason(ExitStatus::from_raw(101 << 8)), "ended with exit status: 101");
+    }
+
+    #[test]
+    fn what_is_set_for_an_allocator_is_not_passed_on() {
+        let settings = ["MALLOC_ARENA_MAX", "MIMALLOC_PURGE_DELAY", "MAGALLOC_HUGE_PAGES", "LD_PRELOAD"];
+        let variables = settings.into_iter().chain(["HOME", "RAYON_NUM_THREADS"]).map(OsString::from);
+        let command = task(Path::new("/bin/true")).command(false, variables);
+        let removed: Vec<_> = command.get_envs().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
+        assert_eq!(removed.len(), settings.len());
+        assert!(settings.iter().all(|name| removed.iter().any(|removed| removed == name)), "{removed:?}");
+    }
+
+    #[test]
+    fn a_process_that_does_not_end_is_killed() {
+        use std::os::unix::fs::PermissionsExt;
+        let program = std::env::temp_dir().join(format!("magalloc-compare-{}", std::process::id()));
+        fs::write(&program, "#!/bin/sh\nexec sleep 600\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let start = Instant::now();
+        let failed = Task { limit: Duration::from_secs(1), ..task(&program) }.timed().unwrap_err();
+        fs::remove_file(&program).unwrap();
+        assert_eq!(failed, "took longer than 1 s");
+        assert!(start.elapsed() < Duration::from_secs(300));
     }
 
     #[test]

@@ -56,7 +56,10 @@ fn wrong_arguments_are_2() {
         (&["run", "--fast", "true"], "unexpected argument '--fast' found (see magalloc --help)"),
         (&["run"], "the following required arguments were not provided: <PROGRAM>... (see magalloc --help)"),
         (&["run", "--option", "HUGE_PAGES", "true"], "--option HUGE_PAGES: expected NAME=VALUE"),
-        (&["run", "--option", "huge-pages=2", "true"], "--option huge-pages=2: HUGE_PAGES is: auto, system, never or always"),
+        (
+            &["run", "--option", "huge-pages=2", "true"],
+            "--option huge-pages=2: HUGE_PAGES is: auto, system, never or always",
+        ),
         (&["run", "--json", "/no/such/file", "true"], "--json /no/such/file: No such file or directory"),
         (&["doctor", "extra"], "unexpected argument 'extra' found (see magalloc --help)"),
     ];

@@ -144,3 +144,16 @@ fn status(line: &str) -> u64 {
         .expect("the kernel reports it")
         * 1024
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_their_names() {
+        let mut histogram = Histogram::new(3).expect("three digits");
+        (1..=1_000).for_each(|duration| histogram.record(duration).expect("within its range"));
+        let Latency { median, p99, p999, most } = latency(&histogram);
+        assert_eq!([median, p99, p999, most], [500, 990, 999, 1_000]);
+    }
+}
