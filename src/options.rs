@@ -23,8 +23,9 @@ pub enum AtExit {
 /// Whether the heap's memory is backed by transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// In heaps of 8 MiB and more, where a whole huge page is going to be filled, whatever the system's policy is but
-    /// `never`. They are split again as memory is given back. The default.
+    /// In heaps of 8 MiB and more, behind small blocks and inside those of 2 MiB and more, where the kernel has some and no
+    /// limit is near; smaller heaps as the system's policy says. They are split as parts of them are given back. The
+    /// default.
     #[default]
     Auto,
     /// As the system's policy says: nothing is advised.

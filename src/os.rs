@@ -228,6 +228,16 @@ impl<P: Pages> Os<P> {
         unsafe { self.pages.begin_huge_page(start, bytes, inside) }
     }
 
+    /// See `Pages::split_huge_page`.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn split_huge_page(&self, start: NonNull<u8>) {
+        self.count();
+        // SAFETY: the same promise.
+        unsafe { self.pages.split_huge_page(start) };
+    }
+
     /// See `Pages::relocate`.
     ///
     /// # Safety

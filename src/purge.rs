@@ -19,6 +19,7 @@
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
+use crate::depot::huge_pages::HugePageEnd;
 use crate::granule_map::{Region, SlabRef};
 use crate::options::HugePages;
 use crate::owner::Reclaim;
@@ -247,7 +248,7 @@ impl<P: Pages> Purge<'_, P> {
                 let parts = SlabParts { others: &self.others, slab };
                 left |= match page_purge::take(slab.geometry(), &parts, due == Due::All) {
                     Ok(taken) => {
-                        self.others.depot.withdraw_advice(region, chunk);
+                        self.others.depot.end_huge_page(region, chunk, HugePageEnd::Split);
                         batch.add(slab, taken)
                     }
                     Err(left) => left == Left::FreePages,

@@ -3,11 +3,11 @@
 //!
 //! ```text
 //! # Role        `span_map`: which granules are in use; `partial_set`: which slabs no owner holds; `unpurged`: where
-//!               there may be something to purge; `advised`: where the kernel was asked for huge pages
+//!               there may be something to purge; `huge`: where the kernel was asked for huge pages
 //! # Not here    the memory they describe (see `granule_map`), what spans and slabs are for (see `depot`)
 //! ```
 
-pub mod advised;
+pub mod huge;
 pub mod partial_set;
 pub mod span_map;
 pub mod unpurged;

@@ -182,7 +182,7 @@ impl<P: Pages> Depot<P> {
         let in_group = chunk % GROUP_CHUNKS;
         let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among, whole));
         if claimed != 0 {
-            self.withdraw_advice(region, chunk);
+            self.end_huge_page(region, chunk, Self::huge_page_end(region, chunk, claimed));
         }
         for_each_run(claimed, |from, count| {
             let mask = low_bits(count) << from;

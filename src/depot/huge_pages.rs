@@ -1,38 +1,50 @@
 //! Huge pages in large heaps: memory that is about to be filled comes in by one fault, and takes one entry of the TLB.
 //!
 //! ```text
-//! # Role        when the kernel is asked for huge pages, and when no more (`HugePages::Auto`)
+//! # Role        when the kernel is asked for huge pages, and when they are split (`HugePages::Auto`)
 //! # When        a span is claimed, in a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit:
-//!               short of a huge page, and the first in one: comes in with all of the huge page, which later spans fill;
-//!               longer: the whole huge pages inside it are advised, and come in as they are written
-//! # Advice      must not outlast the first hole that a purge makes: the kernel would fill it, some time later. That for
-//!               a short span is withdrawn at once, that for a long one before the purge.
+//!               a slab or a block as short, the first span in its huge page: that comes in whole, later spans fill it;
+//!               one of a huge page and more: the whole huge pages inside it are advised, and come in as they are written
 //! # Accounting  what comes in around a short span is dirty: free memory that is held, claimed next as it is the lowest,
 //!               or given back by the purge once it has aged
-//! # Invariants  I1: a chunk that is advised, longer than a claim takes, is in `ChunkGroup::advised`.
+//! # Split       before the purge makes the first hole: the kernel keeps what is given back of a huge page until it is
+//!               short of memory, though no count of the process's pages says so; and where advice lasts, it fills the
+//!               hole again some time later. So advice for a short span does not last, and that for a long one ends here.
+//! # Invariants  I1: a chunk that is in a huge page, or advised, for longer than a claim takes is in `ChunkGroup::huge`.
 //! # Progress    wait-free; others claim granules of the huge page meanwhile as they like
 //! # Not here    huge pages everywhere or nowhere, as a user may ask (see `granule_map::region`)
-//! # Checked by  heap::huge_pages
+//! # Checked by  heap::huge_pages, tests/huge_pages.rs
 //! ```
 
 use super::dirty::HUGE_PAGE_CHUNKS;
 use super::spans::{Depot, Part, Span};
 use crate::chunk_group::span_map::low_bits;
-use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
+use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
 use crate::granule_map::Region;
 use crate::options::HugePages;
+use crate::size_class::SLAB_GRANULES_MAX;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::{HugeAdvice, HugePage, Pages};
 use crate::units::GranuleIndex;
 
 /// Granules of a huge page.
 const HUGE_PAGE_GRANULES: usize = HUGE_PAGE_BYTES / GRANULE_BYTES;
-/// log2 of the bytes of the OS pages to which `HUGE_PAGE_BYTES` belongs.
-const PAGE_SHIFT: u32 = 12;
 /// Chances passed by after one at which the kernel had no huge page, or was late with it; as many again after each
 /// further one, up to the most: 128 MiB of short spans.
 const PAUSE_FIRST: u32 = 4;
 const PAUSE_MOST: u32 = 64;
+/// A long span is advised if it is at least this share of what is held, so from 4 GiB on not every one: each is a mapping of
+/// its own, as is what lies beside it, and a process may have 65,530.
+const ADVISED_SHARE: usize = 2048;
+
+/// What becomes of the huge page that a purge comes upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePageEnd {
+    /// All of it goes back, or is gone.
+    Gone,
+    /// Parts of it stay.
+    Split,
+}
 
 /// When not to ask for a huge page.
 #[derive(Debug)]
@@ -76,21 +88,19 @@ impl Pause {
 impl<P: Pages> Depot<P> {
     /// Has a span backed by huge pages where that is worth it; the caller has just claimed and committed it.
     pub(super) fn want_huge_pages(&self, span: &Span<'_>) {
-        if !self.has_room_for_huge_page() || span.region.page_shift() != PAGE_SHIFT {
+        if !self.has_room_for_huge_page() || !span.region.has_huge_pages() {
             return;
         }
-        if span.granules < HUGE_PAGE_GRANULES {
+        if span.granules <= SLAB_GRANULES_MAX {
             self.begin_huge_page(span);
             return;
         }
         let first = span.first.get().next_multiple_of(HUGE_PAGE_GRANULES);
         let end = span.first.offset(span.granules).get() / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
-        if first < end {
+        if first < end && (end - first) * GRANULE_BYTES >= self.budget.held() / ADVISED_SHARE {
             let inside = Span { region: span.region, first: GranuleIndex::new(first), granules: end - first };
             if Self::dirty_granules(&inside) != inside.granules && !self.huge_pages_pause.passes() {
-                for part in inside.parts() {
-                    part.group.advised.add(1 << part.in_group());
-                }
+                note_huge(&inside);
                 // SAFETY: the chunks are committed with the span.
                 unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
             }
@@ -103,7 +113,9 @@ impl<P: Pages> Depot<P> {
         held >= HUGE_PAGES_FROM_BYTES
             && settings.huge_pages() == HugePages::Auto
             && settings.dirty_bytes_max() >= HUGE_PAGE_BYTES
-            && settings.hard_limit().min(settings.soft_limit()) > held + HUGE_PAGE_BYTES
+            && settings.soft_limit() > held + HUGE_PAGE_BYTES
+            // What comes in beside a span might be refused to others.
+            && settings.hard_limit() == usize::MAX
     }
 
     /// Brings in the huge page around a short span, if nothing else is in it, nor was since the kernel had it.
@@ -122,12 +134,12 @@ impl<P: Pages> Depot<P> {
         // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
         let had = unsafe { self.os.begin_huge_page(start, HUGE_PAGE_BYTES, inside) };
         self.huge_pages_pause.note(had);
-        for part in span.parts() {
-            part.group.spans.dirtied(part.in_group(), part.mask);
-        }
         if had == HugePage::None {
+            mark_dirty(&span.head(1));
             return;
         }
+        mark_dirty(span);
+        note_huge(&page);
         for part in rest(&page, span) {
             let claimed = part.group.spans.claim_free(part.in_group(), part.mask);
             // Another thread may have had some of it meanwhile; then it is counted.
@@ -141,16 +153,57 @@ impl<P: Pages> Depot<P> {
         self.note(self.note_unpurged(&page));
     }
 
-    /// Before some of the pages of a chunk are given back: the kernel is not to make a huge page of the others and of new
-    /// ones.
-    pub fn withdraw_advice(&self, region: &Region, chunk: usize) {
+    /// Before pages of a chunk are given back, or where advice is left in memory that is free and clean.
+    pub fn end_huge_page(&self, region: &Region, chunk: usize, end: HugePageEnd) {
         let first = chunk - chunk % HUGE_PAGE_CHUNKS;
         let chunks = low_bits(HUGE_PAGE_CHUNKS) << (first % GROUP_CHUNKS);
-        if region.group(first / GROUP_CHUNKS).advised.remove(chunks) {
-            let start = region.address(GranuleIndex::new(first * CHUNK_GRANULES));
-            // SAFETY: committed, as a chunk of them is.
-            unsafe { self.os.advise(start, HUGE_PAGE_CHUNKS * CHUNK_BYTES, HugeAdvice::Never) };
+        if !region.group(first / GROUP_CHUNKS).huge.remove(chunks) {
+            return;
         }
+        let pages = Span {
+            region,
+            first: GranuleIndex::new(first * CHUNK_GRANULES),
+            granules: HUGE_PAGE_CHUNKS * CHUNK_GRANULES,
+        };
+        // SAFETY: committed, as a chunk of them is.
+        unsafe { self.os.advise(region.address(pages.first), pages.bytes(), HugeAdvice::Never) };
+        if end == HugePageEnd::Split {
+            for granule in (0..pages.granules).step_by(HUGE_PAGE_GRANULES) {
+                // SAFETY: likewise.
+                unsafe { self.os.split_huge_page(region.address(pages.first.offset(granule))) };
+            }
+        }
+    }
+
+    /// What a purge of `claimed` granules of a chunk makes of its huge page.
+    pub(super) fn huge_page_end(region: &Region, chunk: usize, claimed: u64) -> HugePageEnd {
+        let first = chunk - chunk % HUGE_PAGE_CHUNKS;
+        let others = (first..first + HUGE_PAGE_CHUNKS).filter(|&other| other != chunk);
+        let busy = |other: usize| region.group(other / GROUP_CHUNKS).spans.busy(other % GROUP_CHUNKS);
+        let is_whole = claimed == u64::MAX && others.map(busy).all(|busy| busy == 0);
+        if is_whole { HugePageEnd::Gone } else { HugePageEnd::Split }
+    }
+
+    /// After a span was mapped anew, which ends all advice: gives it what the memory beside it has, so that the kernel can
+    /// join the mappings.
+    pub fn renew_advice(&self, span: &Span<'_>) {
+        if let Some(advice) = span.region.advice_at_commit(span.chunks().end, self.settings.huge_pages()) {
+            // SAFETY: committed.
+            unsafe { self.os.advise(span.region.address(span.first), span.bytes(), advice) };
+        }
+    }
+}
+
+fn note_huge(pages: &Span<'_>) {
+    for part in pages.parts() {
+        part.group.huge.add(1 << part.in_group());
+    }
+}
+
+/// Notes that a claimed span is in memory.
+fn mark_dirty(span: &Span<'_>) {
+    for part in span.parts() {
+        part.group.spans.dirtied(part.in_group(), part.mask);
     }
 }
 

@@ -20,7 +20,7 @@
 //! # Progress    lock-free: two threads may both commit a chunk; both is harmless
 //! ```
 
-use crate::chunk_group::advised::Advised;
+use crate::chunk_group::huge::Huge;
 use crate::chunk_group::partial_set::PartialSet;
 use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
@@ -49,7 +49,7 @@ pub struct ChunkGroup {
     /// Chunks that a purge must look at.
     pub unpurged: Unpurged,
     /// Chunks for which huge pages were asked for.
-    pub advised: Advised,
+    pub huge: Huge,
     /// Chunks whose metadata and memory are committed (I2).
     committed: AtomicU64,
 }
@@ -213,6 +213,11 @@ impl Region {
         self.page_shift
     }
 
+    /// Are there huge pages of `HUGE_PAGE_BYTES`? Those of larger OS pages are larger.
+    pub fn has_huge_pages(&self) -> bool {
+        self.page_shift == 12
+    }
+
     /// All OS pages of a granule, as bits.
     pub fn granule_pages(&self) -> u16 {
         ((1u32 << (1u32 << (GRANULE_SHIFT - self.page_shift))) - 1) as u16
@@ -349,15 +354,7 @@ impl Region {
         if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
             return false;
         }
-        let is_small = end * CHUNK_BYTES <= HUGE_PAGES_FROM_BYTES;
-        let advice = match huge_pages {
-            HugePages::Auto if is_small => None,
-            HugePages::System => None,
-            // Those that are going to be filled are asked for one by one.
-            HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
-            HugePages::Always => Some(HugeAdvice::Always),
-        };
-        if let Some(advice) = advice {
+        if let Some(advice) = self.advice_at_commit(end, huge_pages) {
             // SAFETY: the chunks lie in our reservation and are committed.
             unsafe { os.advise(start, (end - first) * CHUNK_BYTES, advice) };
         }
@@ -369,6 +366,18 @@ impl Region {
             self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
         }
         true
+    }
+
+    /// What the kernel is advised about the chunks before number `end` when they are committed.
+    pub fn advice_at_commit(&self, end: usize, huge_pages: HugePages) -> Option<HugeAdvice> {
+        let is_small = end * CHUNK_BYTES <= HUGE_PAGES_FROM_BYTES;
+        match huge_pages {
+            HugePages::System => None,
+            HugePages::Auto if is_small || !self.has_huge_pages() => None,
+            // Those that are going to be filled are asked for one by one.
+            HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
+            HugePages::Always => Some(HugeAdvice::Always),
+        }
     }
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.

@@ -88,6 +88,8 @@ fn what_nobody_takes_of_a_huge_page_goes_back_once_it_has_aged() {
     let stats = heap.stats();
     assert_eq!(stats.dirty, 0);
     assert!((stats.resident as usize) < live + 4 * GRANULE_BYTES, "{} of {live}", stats.resident);
+    let split = heap.depot().os.pages().huge_pages_split();
+    assert_eq!(split, BTreeSet::from([huge_page_of(*blocks.last().expect("blocks"))]));
     // A slab that takes some of it again finds it in use.
     fill(&heap, &cached, class, heap.depot().budget.held() + HUGE_PAGE_BYTES / 2);
     assert_eq!(begun(&heap), 1);
@@ -105,11 +107,13 @@ fn huge_pages_are_not_begun_near_limits_nor_against_an_option() {
         Options { huge_pages: HugePages::System, ..Options::new() },
         Options { huge_pages: HugePages::Never, ..Options::new() },
     ];
-    for options in bounded {
+    for (options, page_bytes) in
+        bounded.map(|options| (options, 4 << 10)).into_iter().chain([(Options::new(), 16 << 10)])
+    {
         let (heap, class) = heap_with_huge_pages(options);
+        heap.depot().os.pages().set_page_bytes(page_bytes);
         let cached = heap.register().expect("memory");
         fill(&heap, &cached, class, near - GRANULE_BYTES);
-        assert!(!heap.allocate_large(0, 8, false).is_null());
         assert_eq!((begun(&heap), advised(&heap).len()), (0, 0), "{options:?}");
         release(&heap);
     }
@@ -137,6 +141,17 @@ fn a_kernel_without_huge_pages_is_not_asked_for_each() {
 }
 
 #[test]
+fn a_block_longer_than_a_slab_and_short_of_a_huge_page_brings_nothing_in() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let cached = heap.register().expect("memory");
+    fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES);
+    let before = heap.stats().resident;
+    (0..100).for_each(|_| assert!(!heap.allocate_large(HUGE_PAGE_BYTES / 2, 8, true).is_null()));
+    assert_eq!((heap.stats().resident, begun(&heap), advised(&heap).len()), (before, 0, 0));
+    release(&heap);
+}
+
+#[test]
 fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() {
     let (heap, class) = heap_with_huge_pages(Options::new());
     let cached = heap.register().expect("memory");
@@ -157,6 +172,8 @@ fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() 
     heap.purge().turn(Due::All, || false);
     assert!(heap.stats().purges > 0);
     assert_eq!(inside.difference(&advised(&heap)).copied().collect::<Vec<_>>(), [from]);
+    let split = heap.depot().os.pages().huge_pages_split();
+    assert_eq!(split.intersection(&inside).copied().collect::<Vec<_>>(), [from]);
     // All of it goes, whole chunks at a time.
     blocks.iter().filter(|block| !goes(block)).for_each(|&block| free(&heap, &cached, class, block));
     heap.flush(&cached);
@@ -189,5 +206,53 @@ fn threads_that_claim_from_one_huge_page_leave_right_accounts() {
     });
     assert!(begun(&heap) > 10, "{}", begun(&heap));
     check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn where_a_block_moved_away_no_advice_is_left() {
+    let (heap, _) = heap_with_huge_pages(Options::new());
+    let first = heap.allocate_large(16 * HUGE_PAGE_BYTES, 8, false);
+    let block = heap.allocate_large(5 * HUGE_PAGE_BYTES, 8, false);
+    let obstacle = heap.allocate_large(GRANULE_BYTES, 8, false);
+    assert!(advised(&heap).len() >= 19);
+    let moved = heap.resize_large(block, 8 * HUGE_PAGE_BYTES, 8);
+    assert!(!moved.is_null() && moved != block);
+    let place = block.addr()..block.addr() + 5 * HUGE_PAGE_BYTES;
+    assert_eq!(advised(&heap).range(place).count(), 0);
+    [moved, first, obstacle].into_iter().for_each(|block| heap.free_large(block));
+    check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn many_long_spans_leave_the_mappings_few() {
+    let (heap, _) = heap_with_huge_pages(Options::new());
+    // Nothing is touched. Each is a chunk's length off the whole huge pages, so that a piece beside them is not advised.
+    (0..20_000).for_each(|_| assert!(!heap.allocate_large(2 * HUGE_PAGE_BYTES + GRANULE_BYTES, 8, false).is_null()));
+    let advised = advised(&heap);
+    let ranges = advised.iter().filter(|&&page| !advised.contains(&(page - HUGE_PAGE_BYTES))).count();
+    assert!((1_000..5_000).contains(&ranges), "{ranges}");
+    release(&heap);
+}
+
+#[test]
+fn a_slab_in_a_huge_page_gives_its_untouched_pages_back() {
+    let (heap, class) = heap_with_huge_pages(Options::new());
+    let cached = heap.register().expect("memory");
+    fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES);
+    while begun(&heap) == 0 || heap.depot().dirty_bytes() != 0 {
+        allocate(&heap, &cached, class);
+    }
+    heap.flush(&cached);
+    heap.purge().turn(Due::All, || false);
+    let (before, resident) = (begun(&heap), heap.stats().resident as usize);
+    // The first slab of the next huge page, of which a page is written.
+    allocate(&heap, &cached, class_of(64, 8).expect("a small size"));
+    assert_eq!(begun(&heap), before + 1);
+    heap.flush(&cached);
+    heap.purge().turn(Due::All, || false);
+    let more = (heap.stats().resident as usize).saturating_sub(resident);
+    assert!(more <= 4096, "{more}");
     release(&heap);
 }

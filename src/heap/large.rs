@@ -69,6 +69,7 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
     }
     // SAFETY: the granules are claimed by the caller, which does not use them any more.
     if unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
+        depot.renew_advice(span);
         depot.free_clean_span(span);
     }
     // Else it stays claimed for ever: it may be a hole by now.

@@ -42,6 +42,8 @@ struct HugePages {
     begun: usize,
     /// Addresses of those advised.
     advised: BTreeSet<usize>,
+    /// Addresses of those that were split.
+    split: BTreeSet<usize>,
 }
 
 impl FakePages {
@@ -55,7 +57,12 @@ impl FakePages {
             now_ms: AtomicU64::new(1),
             page_bytes: AtomicUsize::new(4 << 10),
             reserved: Mutex::new(Vec::new()),
-            huge_pages: Mutex::new(HugePages { has: HugePage::None, begun: 0, advised: BTreeSet::new() }),
+            huge_pages: Mutex::new(HugePages {
+                has: HugePage::None,
+                begun: 0,
+                advised: BTreeSet::new(),
+                split: BTreeSet::new(),
+            }),
         }
     }
 
@@ -100,6 +107,11 @@ impl FakePages {
     /// The addresses of the huge pages that are advised.
     pub(crate) fn huge_pages_advised(&self) -> BTreeSet<usize> {
         self.huge_pages.lock().unwrap().advised.clone()
+    }
+
+    /// The addresses of the huge pages that were split.
+    pub(crate) fn huge_pages_split(&self) -> BTreeSet<usize> {
+        self.huge_pages.lock().unwrap().split.clone()
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -193,6 +205,11 @@ unsafe impl Pages for FakePages {
         huge_pages.has
     }
 
+    unsafe fn split_huge_page(&self, start: NonNull<u8>) {
+        assert!(self.is_reserved(start, HUGE_PAGE_BYTES), "split outside of a reservation");
+        self.huge_pages.lock().unwrap().split.insert(start.addr().get());
+    }
+
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
         if !self.grants() {
@@ -215,8 +232,10 @@ unsafe impl Pages for FakePages {
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
         assert!(self.is_reserved(start, bytes), "advice outside of a reservation");
-        let pages = (start.addr().get()..start.addr().get() + bytes).step_by(HUGE_PAGE_BYTES);
-        assert!(start.addr().get().is_multiple_of(HUGE_PAGE_BYTES), "advice for parts of huge pages");
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        let is_whole = from.is_multiple_of(HUGE_PAGE_BYTES) && end.is_multiple_of(HUGE_PAGE_BYTES);
+        assert!(is_whole || advice == HugeAdvice::Never, "huge pages in part");
+        let pages = (from & !(HUGE_PAGE_BYTES - 1)..end).step_by(HUGE_PAGE_BYTES);
         let advised = &mut self.huge_pages.lock().unwrap().advised;
         match advice {
             HugeAdvice::Always => advised.extend(pages),

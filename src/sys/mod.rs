@@ -119,6 +119,12 @@ pub unsafe trait Pages: Sync {
     /// The range is committed; `inside` is in it, and in zero memory that the caller has to itself.
     unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage;
 
+    /// Splits the huge page that starts at `start`, if there is one, so that what is given back of it is free at once.
+    ///
+    /// # Safety
+    /// A page there is committed.
+    unsafe fn split_huge_page(&self, start: NonNull<u8>);
+
     /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
     ///
     /// # Safety

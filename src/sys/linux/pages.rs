@@ -79,7 +79,8 @@ unsafe impl Pages for SystemPages {
 
     unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
         let page = self.page_bytes();
-        let far = if inside == start { bytes - page } else { 0 };
+        // In the other half, for what comes in may be larger than a page and no huge one.
+        let far = if inside.addr().get() - start.addr().get() < bytes / 2 { bytes - page } else { 0 };
         // SAFETY: committed.
         unsafe { self.advise(start, bytes, HugeAdvice::Always) };
         let before = thread_us();
@@ -95,6 +96,13 @@ unsafe impl Pages for SystemPages {
             (true, false) => HugePage::Prompt,
             (true, true) => HugePage::Late,
         }
+    }
+
+    unsafe fn split_huge_page(&self, start: NonNull<u8>) {
+        let _errno = KeepErrno::new();
+        // SAFETY: changes no contents. Advice for a part of a huge page splits it (Linux 5.4), and not its mapping alone as
+        // DONTNEED does.
+        unsafe { libc::madvise(start.as_ptr().cast(), self.page_bytes(), libc::MADV_COLD) };
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {

@@ -1,9 +1,9 @@
-//! Chunks for which the kernel is advised to use huge pages.
+//! Chunks in huge pages that were asked for, or for which they still are.
 //!
 //! ```text
-//! # Role        what advice there is to withdraw
+//! # Role        which huge pages are to be split, and which advice is to be withdrawn, before pages are given back
 //! # Progress    wait-free
-//! # Not here    when to advise, and when to withdraw it (see `depot::huge_pages`)
+//! # Not here    when that is (see `depot::huge_pages`)
 //! ```
 
 use crate::sync::{AtomicU64, Ordering};
@@ -11,12 +11,12 @@ use crate::sync::{AtomicU64, Ordering};
 /// A set of the chunks of a group. Zeroed memory is an empty one.
 #[derive(Debug)]
 #[repr(transparent)]
-pub struct Advised(AtomicU64);
+pub struct Huge(AtomicU64);
 
-impl Advised {
+impl Huge {
     /// Adds `chunks`.
     pub fn add(&self, chunks: u64) {
-        // ordering: Relaxed; the kernel has the advice itself, and late advice is a hint that is lost.
+        // ordering: Relaxed; the kernel orders advice and pages itself, and whoever purges has claimed what it purges.
         self.0.fetch_or(chunks, Ordering::Relaxed);
     }
 
