@@ -29,6 +29,8 @@ use crate::units::GranuleIndex;
 
 /// Granules of a huge page.
 const HUGE_PAGE_GRANULES: usize = HUGE_PAGE_BYTES / GRANULE_BYTES;
+/// Granules of a huge page or of a chunk, whichever is more: what `ChunkGroup::huge` tells apart.
+const UNIT_GRANULES: usize = HUGE_PAGE_CHUNKS * CHUNK_GRANULES;
 /// Chances passed by after one at which the kernel had no huge page, or was late with it; as many again after each
 /// further one, up to the most: 128 MiB of short spans.
 const PAUSE_FIRST: u32 = 4;
@@ -40,7 +42,7 @@ const ADVISED_SHARE: usize = 2048;
 /// What becomes of the huge page that a purge comes upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HugePageEnd {
-    /// All of it goes back, or is gone.
+    /// All that is in memory of it goes.
     Gone,
     /// Parts of it stay.
     Split,
@@ -130,16 +132,18 @@ impl<P: Pages> Depot<P> {
         if !rest(&page, span).all(is_free) || Self::dirty_granules(&page) != 0 || self.huge_pages_pause.passes() {
             return;
         }
+        // First, so that a purge of what others have of it meanwhile splits it.
+        note_huge(&page);
         let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
         // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
         let had = unsafe { self.os.begin_huge_page(start, HUGE_PAGE_BYTES, inside) };
         self.huge_pages_pause.note(had);
         if had == HugePage::None {
+            self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Gone);
             mark_dirty(&span.head(1));
             return;
         }
         mark_dirty(span);
-        note_huge(&page);
         for part in rest(&page, span) {
             let claimed = part.group.spans.claim_free(part.in_group(), part.mask);
             // Another thread may have had some of it meanwhile; then it is counted.
@@ -153,18 +157,14 @@ impl<P: Pages> Depot<P> {
         self.note(self.note_unpurged(&page));
     }
 
-    /// Before pages of a chunk are given back, or where advice is left in memory that is free and clean.
+    /// Before pages of a chunk are given back.
     pub fn end_huge_page(&self, region: &Region, chunk: usize, end: HugePageEnd) {
         let first = chunk - chunk % HUGE_PAGE_CHUNKS;
-        let chunks = low_bits(HUGE_PAGE_CHUNKS) << (first % GROUP_CHUNKS);
-        if !region.group(first / GROUP_CHUNKS).huge.remove(chunks) {
+        let group = region.group(first / GROUP_CHUNKS);
+        if !group.huge.remove(low_bits(HUGE_PAGE_CHUNKS) << (first % GROUP_CHUNKS)) {
             return;
         }
-        let pages = Span {
-            region,
-            first: GranuleIndex::new(first * CHUNK_GRANULES),
-            granules: HUGE_PAGE_CHUNKS * CHUNK_GRANULES,
-        };
+        let pages = Span { region, first: GranuleIndex::new(first * CHUNK_GRANULES), granules: UNIT_GRANULES };
         // SAFETY: committed, as a chunk of them is.
         unsafe { self.os.advise(region.address(pages.first), pages.bytes(), HugeAdvice::Never) };
         if end == HugePageEnd::Split {
@@ -178,10 +178,31 @@ impl<P: Pages> Depot<P> {
     /// What a purge of `claimed` granules of a chunk makes of its huge page.
     pub(super) fn huge_page_end(region: &Region, chunk: usize, claimed: u64) -> HugePageEnd {
         let first = chunk - chunk % HUGE_PAGE_CHUNKS;
-        let others = (first..first + HUGE_PAGE_CHUNKS).filter(|&other| other != chunk);
-        let busy = |other: usize| region.group(other / GROUP_CHUNKS).spans.busy(other % GROUP_CHUNKS);
-        let is_whole = claimed == u64::MAX && others.map(busy).all(|busy| busy == 0);
-        if is_whole { HugePageEnd::Gone } else { HugePageEnd::Split }
+        let has_memory = |other: usize| {
+            let (spans, in_group) = (&region.group(other / GROUP_CHUNKS).spans, other % GROUP_CHUNKS);
+            spans.busy(in_group) | spans.free_dirty(in_group) != 0
+        };
+        let is_last = claimed == u64::MAX && (first..first + HUGE_PAGE_CHUNKS).all(|it| it == chunk || !has_memory(it));
+        if is_last { HugePageEnd::Gone } else { HugePageEnd::Split }
+    }
+
+    /// Before a span's memory goes all at once: splits the huge pages of which others have a part, and withdraws the advice
+    /// for all.
+    pub fn end_huge_pages(&self, span: &Span<'_>) {
+        let (from, end) = (span.first.get(), span.first.offset(span.granules).get());
+        let (inner, inner_end) = (from.next_multiple_of(UNIT_GRANULES), end / UNIT_GRANULES * UNIT_GRANULES);
+        for edge in [from, end - 1].into_iter().filter(|edge| !(inner..inner_end).contains(edge)) {
+            self.end_huge_page(span.region, edge / CHUNK_GRANULES, HugePageEnd::Split);
+        }
+        if inner < inner_end {
+            let inside = Span { region: span.region, first: GranuleIndex::new(inner), granules: inner_end - inner };
+            let mut was_huge = false;
+            inside.parts().for_each(|part| was_huge |= part.group.huge.remove(1 << part.in_group()));
+            if was_huge {
+                // SAFETY: committed with the span.
+                unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Never) };
+            }
+        }
     }
 
     /// After a span was mapped anew, which ends all advice: gives it what the memory beside it has, so that the kernel can

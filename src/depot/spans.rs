@@ -15,7 +15,7 @@ use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::hand::Hand;
-use crate::depot::huge_pages::{HugePageEnd, Pause};
+use crate::depot::huge_pages::Pause;
 use crate::depot::magazines::MagazinePool;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
@@ -346,9 +346,6 @@ impl<P: Pages> Depot<P> {
 
     /// Frees a span that is known to be zero.
     pub fn free_clean_span(&self, span: &Span<'_>) {
-        for chunk in span.chunks() {
-            self.end_huge_page(span.region, chunk, HugePageEnd::Gone);
-        }
         Self::span_cleaned(span);
         self.budget.give(span.bytes());
         for part in span.parts() {

@@ -48,7 +48,7 @@ pub struct ChunkGroup {
     pub partial: PartialSet<CLASS_COUNT>,
     /// Chunks that a purge must look at.
     pub unpurged: Unpurged,
-    /// Chunks for which huge pages were asked for.
+    /// Chunks in huge pages that were asked for, or for which they still are.
     pub huge: Huge,
     /// Chunks whose metadata and memory are committed (I2).
     committed: AtomicU64,

@@ -67,6 +67,7 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
         depot.free_span(span);
         return;
     }
+    depot.end_huge_pages(span);
     // SAFETY: the granules are claimed by the caller, which does not use them any more.
     if unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
         depot.renew_advice(span);
@@ -96,6 +97,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     }
     let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };
     let (from, to) = (span.region.address(span.first), new.region.address(new.first));
+    depot.end_huge_pages(&span);
     // SAFETY: two spans that the caller has, so they do not overlap and nobody else uses them.
     let relocated = unsafe { depot.os.relocate(from, to, span.bytes()) };
     if relocated == Relocated::Lost {

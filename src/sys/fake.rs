@@ -233,13 +233,12 @@ unsafe impl Pages for FakePages {
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
         assert!(self.is_reserved(start, bytes), "advice outside of a reservation");
         let (from, end) = (start.addr().get(), start.addr().get() + bytes);
-        let is_whole = from.is_multiple_of(HUGE_PAGE_BYTES) && end.is_multiple_of(HUGE_PAGE_BYTES);
-        assert!(is_whole || advice == HugeAdvice::Never, "huge pages in part");
-        let pages = (from & !(HUGE_PAGE_BYTES - 1)..end).step_by(HUGE_PAGE_BYTES);
+        let (down, up) = (|address| address & !(HUGE_PAGE_BYTES - 1), from.next_multiple_of(HUGE_PAGE_BYTES));
         let advised = &mut self.huge_pages.lock().unwrap().advised;
+        // Whole ones only become huge; one of which a part is not, is none.
         match advice {
-            HugeAdvice::Always => advised.extend(pages),
-            HugeAdvice::Never => pages.for_each(|page| _ = advised.remove(&page)),
+            HugeAdvice::Always => advised.extend((up..down(end)).step_by(HUGE_PAGE_BYTES)),
+            HugeAdvice::Never => (down(from)..end).step_by(HUGE_PAGE_BYTES).for_each(|page| _ = advised.remove(&page)),
         }
     }
 

@@ -141,6 +141,8 @@ impl<P: Pages> Cached<'_, P> {
         let old = capacity - kept / 2;
         self.dissolve(class, stashed.magazine, usize::from(stashed.start), old);
         if kept == 0 {
+            // With the magazine it is out of sight: nobody would ask for it.
+            self.empty_stash(class);
             self.unload(class, stashed.magazine);
             return false;
         }
