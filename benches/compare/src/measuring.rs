@@ -1,11 +1,12 @@
-//! All runs of a plan, in an order that is fair: the allocators take turns within each workload, and another one begins
-//! each time.
+//! All runs of a plan, in an order that is fair: the allocators take turns within each workload, in another order in each
+//! pass. Who comes before counts: what memory it gave back, and how, is what the next one gets.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
 
 use magalloc_compare_subject::Workload;
+use magalloc_compare_subject::random::Random;
 use magalloc_compare_subject::workloads::Shown;
 
 use crate::plan::Plan;
@@ -45,8 +46,9 @@ fn row(
     watch.ended();
     watch.begins(&format!("{}: memory", workload.name));
     let mut cells: Vec<Cell> = in_memory(programs, &task, watch);
-    for pass in 0..plan.passes {
-        for column in order(programs.len(), pass) {
+    let mut random = random(workload);
+    for _ in 0..plan.passes {
+        for column in order(programs.len(), &mut random) {
             let Some(program) = &programs[column] else { continue };
             watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
             // One failure is enough: a process that hangs takes minutes.
@@ -69,11 +71,16 @@ fn row(
     }
 }
 
-/// Whose turn it is in a pass: another one begins each time, and every other pass goes backwards, so that nobody always
-/// comes after the same one.
-fn order(columns: usize, pass: usize) -> impl Iterator<Item = usize> {
-    let first = pass % columns.max(1);
-    (0..columns).map(move |turn| (first + if pass % 2 == 1 { columns - turn } else { turn }) % columns)
+/// What orders the runs of a workload: the same numbers each time that the program runs, others for each workload.
+fn random(workload: &Workload) -> Random {
+    Random::new(workload.name.bytes().fold(0, |seed, byte| seed << 5 ^ seed >> 59 ^ u64::from(byte)))
+}
+
+/// Whose turn it is in a pass.
+fn order(columns: usize, random: &mut Random) -> Vec<usize> {
+    let mut columns: Vec<usize> = (0..columns).collect();
+    random.shuffle(&mut columns);
+    columns
 }
 
 /// The runs for memory: one after the other, but each may be idle while the next ones run.
@@ -176,12 +183,13 @@ fn series<'program>(
     let mut at = points.to_vec();
     let mut nanoseconds = vec![vec![None; points.len()]; programs.len()];
     let mut failures = vec![None; programs.len()];
+    let mut random = random(workload);
     for (index, &point) in points.iter().enumerate() {
         let mut costs = vec![Vec::new(); programs.len()];
         // The work is the same for all.
         let mut expected = None;
-        for pass in 0..plan.passes {
-            for column in order(programs.len(), pass) {
+        for _ in 0..plan.passes {
+            for column in order(programs.len(), &mut random) {
                 let Some(program) = &programs[column] else { continue };
                 watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
                 // One failure is enough, as in a row.
@@ -218,12 +226,28 @@ fn same_result(run: Run, expected: &mut Option<u64>) -> Result<Run, String> {
 
 #[cfg(test)]
 mod tests {
+    use magalloc_compare_subject::WORKLOADS;
+
     use super::*;
 
     #[test]
-    fn everybody_has_a_turn_in_each_pass_and_another_one_begins() {
-        let passes: Vec<Vec<usize>> = (0..4).map(|pass| order(3, pass).collect()).collect();
-        assert_eq!(passes, [[0, 1, 2], [1, 0, 2], [2, 0, 1], [0, 2, 1]]);
+    fn everybody_has_a_turn_in_each_pass_and_comes_after_everybody() {
+        const COLUMNS: usize = 4;
+        let mut after = [[0; COLUMNS]; COLUMNS];
+        for workload in WORKLOADS {
+            let mut random = random(workload);
+            for _ in 0..5 {
+                let mut pass = order(COLUMNS, &mut random);
+                pass.windows(2).for_each(|pair| after[pair[0]][pair[1]] += 1);
+                pass.sort_unstable();
+                assert_eq!(pass, [0, 1, 2, 3]);
+            }
+        }
+        // A quarter of all passes, in the mean.
+        let least = WORKLOADS.len() * 5 / 8;
+        for (one, after) in after.iter().enumerate() {
+            assert!((0..COLUMNS).all(|other| other == one || after[other] > least), "{one}: {after:?}");
+        }
     }
 
     #[test]
