@@ -24,6 +24,8 @@ pub(crate) const CHUNK_GRANULES: usize = 64;
 pub(crate) const CHUNK_BYTES: usize = CHUNK_GRANULES * GRANULE_BYTES;
 /// Chunks that are committed together: 4 MiB, so that the kernel is not asked often, and whole huge pages.
 pub(crate) const COMMIT_CHUNKS: usize = (4 << 20) / CHUNK_BYTES;
+/// log2 of the bytes of an OS page, where its huge pages are of `HUGE_PAGE_BYTES`.
+pub(crate) const HUGE_PAGE_OF_SHIFT: u32 = 12;
 /// Bytes of a huge page: as on x86-64, and on aarch64 with base pages of 4 KiB.
 pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 

@@ -23,8 +23,8 @@ pub enum AtExit {
 /// Whether the heap's memory is backed by transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// Behind small blocks and inside those of 2 MiB and more, from 8 MiB of the heap on, where no limit is near, also if
-    /// the system's policy is `madvise`; the first 8 MiB as that says. They are split as parts of them are given back. The
+    /// Behind small blocks and inside those of 2 MiB and more, from 8 MiB of the heap on, also if the system's policy is
+    /// `madvise`; the first 8 MiB as that says. Not near the soft limit, nor with a hard one. They are split as parts of them are given back. The
     /// default.
     #[default]
     Auto,

@@ -222,10 +222,10 @@ impl<P: Pages> Os<P> {
     ///
     /// # Safety
     /// As there.
-    pub unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
+    pub unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
         self.count();
         // SAFETY: the same promise.
-        unsafe { self.pages.begin_huge_page(start, bytes, inside) }
+        unsafe { self.pages.begin_huge_page(start, inside) }
     }
 
     /// See `Pages::split_huge_page`.

@@ -10,7 +10,9 @@
 //! # Split       before the purge makes the first hole: the kernel keeps what is given back of a huge page until it is
 //!               short of memory, though no count of the process's pages says so; and where advice lasts, it fills the
 //!               hole again some time later. So advice for a short span does not last, and that for a long one ends here.
-//! # Invariants  I1: a chunk that is in a huge page, or advised, for longer than a claim takes is in `ChunkGroup::huge`.
+//! # Invariants  I1: a chunk that is advised for longer than a claim takes, or in a huge page that this module asked for, is
+//!               in `ChunkGroup::huge`, until a purge or a move of its pages ends that. Not so the place to which pages
+//!               move, which is mapped anew when it is freed, nor what the kernel makes huge unasked.
 //! # Progress    wait-free; others claim granules of the huge page meanwhile as they like
 //! # Not here    huge pages everywhere or nowhere, as a user may ask (see `granule_map::region`)
 //! # Checked by  heap::huge_pages, tests/huge_pages.rs
@@ -48,7 +50,7 @@ pub enum HugePageEnd {
     Split,
 }
 
-/// When not to ask for a huge page.
+/// When not to ask for a huge page. Only short spans tell: long ones come in when the program writes them.
 #[derive(Debug)]
 pub struct Pause {
     /// Chances still to be passed by.
@@ -136,14 +138,14 @@ impl<P: Pages> Depot<P> {
         note_huge(&page);
         let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
         // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
-        let had = unsafe { self.os.begin_huge_page(start, HUGE_PAGE_BYTES, inside) };
+        let had = unsafe { self.os.begin_huge_page(start, inside) };
         self.huge_pages_pause.note(had);
         if had == HugePage::None {
             self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Gone);
-            mark_dirty(&span.head(1));
+            Self::span_dirtied(&span.head(1));
             return;
         }
-        mark_dirty(span);
+        Self::span_dirtied(span);
         for part in rest(&page, span) {
             let claimed = part.group.spans.claim_free(part.in_group(), part.mask);
             // Another thread may have had some of it meanwhile; then it is counted.
@@ -205,8 +207,8 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// After a span was mapped anew, which ends all advice: gives it what the memory beside it has, so that the kernel can
-    /// join the mappings.
+    /// After a span was mapped anew, which ends all advice: gives it that of its commitment, which the memory beside it has
+    /// but for the end of a small heap, so that the kernel can join the mappings.
     pub fn renew_advice(&self, span: &Span<'_>) {
         if let Some(advice) = span.region.advice_at_commit(span.chunks().end, self.settings.huge_pages()) {
             // SAFETY: committed.
@@ -218,13 +220,6 @@ impl<P: Pages> Depot<P> {
 fn note_huge(pages: &Span<'_>) {
     for part in pages.parts() {
         part.group.huge.add(1 << part.in_group());
-    }
-}
-
-/// Notes that a claimed span is in memory.
-fn mark_dirty(span: &Span<'_>) {
-    for part in span.parts() {
-        part.group.spans.dirtied(part.in_group(), part.mask);
     }
 }
 

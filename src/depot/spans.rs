@@ -337,6 +337,13 @@ impl<P: Pages> Depot<P> {
         self.keep_bound();
     }
 
+    /// Notes that a span, which the caller has claimed, is in memory.
+    pub(super) fn span_dirtied(span: &Span<'_>) {
+        for part in span.parts() {
+            part.group.spans.dirtied(part.in_group(), part.mask);
+        }
+    }
+
     /// Notes that a span, which the caller has claimed, is zero.
     pub fn span_cleaned(span: &Span<'_>) {
         for part in span.parts() {

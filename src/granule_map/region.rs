@@ -26,7 +26,7 @@ use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
     ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS,
-    HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES, REGION_BYTES_PREFERRED,
+    HUGE_PAGE_BYTES, HUGE_PAGE_OF_SHIFT, HUGE_PAGES_FROM_BYTES, REGION_BYTES_PREFERRED,
 };
 use crate::meta::Commit;
 use crate::options::HugePages;
@@ -215,7 +215,7 @@ impl Region {
 
     /// Are there huge pages of `HUGE_PAGE_BYTES`? Those of larger OS pages are larger.
     pub fn has_huge_pages(&self) -> bool {
-        self.page_shift == 12
+        self.page_shift == HUGE_PAGE_OF_SHIFT
     }
 
     /// All OS pages of a granule, as bits.

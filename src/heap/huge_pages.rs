@@ -37,11 +37,28 @@ fn begun(heap: &Heap<FakePages>) -> usize {
     heap.depot().os.pages().huge_pages_begun()
 }
 
-fn huge_page_of(block: *mut u8) -> usize {
-    block.addr() & !(HUGE_PAGE_BYTES - 1)
+/// The huge page that has that address.
+fn huge_page_at(address: usize) -> usize {
+    address & !(HUGE_PAGE_BYTES - 1)
 }
 
-/// The accounts are what the maps say, and what is held is in memory.
+fn huge_page_of(block: *mut u8) -> usize {
+    huge_page_at(block.addr())
+}
+
+/// Frees blocks, and has all that is free given back.
+fn give_back<'b>(
+    heap: &Heap<FakePages>,
+    cached: &Cached<'_, FakePages>,
+    class: ClassIndex,
+    blocks: impl Iterator<Item = &'b *mut u8>,
+) {
+    blocks.for_each(|&block| free(heap, cached, class, block));
+    heap.flush(cached);
+    heap.purge().turn(Due::All, || false);
+}
+
+/// The accounts are what the maps say.
 fn check_accounts(heap: &Heap<FakePages>) {
     let accounts = || (heap.depot().budget.held(), heap.depot().dirty_bytes());
     let before = accounts();
@@ -157,7 +174,7 @@ fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() 
     let cached = heap.register().expect("memory");
     let bytes = 10 * HUGE_PAGE_BYTES + HUGE_PAGE_BYTES / 2;
     let block = heap.allocate_large(bytes, 8, false);
-    let (from, end) = (block.addr().next_multiple_of(HUGE_PAGE_BYTES), (block.addr() + bytes) & !(HUGE_PAGE_BYTES - 1));
+    let (from, end) = (block.addr().next_multiple_of(HUGE_PAGE_BYTES), huge_page_at(block.addr() + bytes));
     let inside: BTreeSet<usize> = (from..end).step_by(HUGE_PAGE_BYTES).collect();
     assert!(inside.len() >= 9);
     assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 0, 0));
@@ -167,17 +184,13 @@ fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() 
     assert_eq!(advised(&heap), inside);
     let hole = from + HUGE_PAGE_BYTES / 2;
     let goes = |block: &&*mut u8| (hole..hole + 4096).contains(&block.addr());
-    blocks.iter().filter(goes).for_each(|&block| free(&heap, &cached, class, block));
-    heap.flush(&cached);
-    heap.purge().turn(Due::All, || false);
+    give_back(&heap, &cached, class, blocks.iter().filter(goes));
     assert!(heap.stats().purges > 0);
     assert_eq!(inside.difference(&advised(&heap)).copied().collect::<Vec<_>>(), [from]);
     let split = heap.depot().os.pages().huge_pages_split();
     assert_eq!(split.intersection(&inside).copied().collect::<Vec<_>>(), [from]);
     // All of it goes, whole chunks at a time.
-    blocks.iter().filter(|block| !goes(block)).for_each(|&block| free(&heap, &cached, class, block));
-    heap.flush(&cached);
-    heap.purge().turn(Due::All, || false);
+    give_back(&heap, &cached, class, blocks.iter().filter(|block| !goes(block)));
     assert!(advised(&heap).is_empty());
     check_accounts(&heap);
     release(&heap);
@@ -223,7 +236,7 @@ fn where_a_block_moved_away_no_advice_is_left() {
     let place = block.addr()..block.addr() + 5 * HUGE_PAGE_BYTES;
     assert_eq!(advised(&heap).range(place).count(), 0);
     // Where a part of a huge page went with it, or stays behind, the page was split.
-    let edges = [block.addr(), block.addr() + 5 * HUGE_PAGE_BYTES - 1].map(|edge| edge & !(HUGE_PAGE_BYTES - 1));
+    let edges = [block.addr(), block.addr() + 5 * HUGE_PAGE_BYTES - 1].map(huge_page_at);
     let edges = BTreeSet::from(edges);
     let split = heap.depot().os.pages().huge_pages_split();
     assert!(split.is_subset(&edges), "{split:?} {edges:?}");
@@ -272,10 +285,7 @@ fn a_huge_page_that_goes_in_pieces_is_split_for_the_first() {
     let page = huge_page_of(blocks[blocks.len() - 1]) - HUGE_PAGE_BYTES;
     let half = |from: usize| from..from + HUGE_PAGE_BYTES / 2;
     for piece in [half(page + HUGE_PAGE_BYTES / 2), half(page)] {
-        let goes = blocks.iter().filter(|block| piece.contains(&block.addr()));
-        goes.for_each(|&block| free(&heap, &cached, class, block));
-        heap.flush(&cached);
-        heap.purge().turn(Due::All, || false);
+        give_back(&heap, &cached, class, blocks.iter().filter(|block| piece.contains(&block.addr())));
         assert!(heap.depot().os.pages().huge_pages_split().contains(&page));
     }
     check_accounts(&heap);

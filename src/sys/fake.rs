@@ -188,14 +188,14 @@ unsafe impl Pages for FakePages {
         self.grants() && unsafe { SystemPages.populate(start, bytes) }
     }
 
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
-        assert!(self.is_reserved(start, bytes), "huge page outside of a reservation");
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
+        assert!(self.is_reserved(start, HUGE_PAGE_BYTES), "huge page outside of a reservation");
         let mut huge_pages = self.huge_pages.lock().unwrap();
         huge_pages.begun += 1;
         // SAFETY: the caller's own memory, and zero already.
         unsafe { inside.write_volatile(0) };
         if huge_pages.has != HugePage::None {
-            for page in (0..bytes).step_by(4096) {
+            for page in (0..HUGE_PAGE_BYTES).step_by(4096) {
                 // SAFETY: within the range, which is committed.
                 let byte = unsafe { start.add(page).cast::<AtomicU8>().as_ref() };
                 // Brings the page in and changes nothing, whoever's it is.

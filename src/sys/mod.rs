@@ -112,12 +112,12 @@ pub unsafe trait Pages: Sync {
     #[must_use]
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool;
 
-    /// Brings in a range that is one huge page as such, by advice and a write of 0 to `inside`, and withdraws the advice.
+    /// Brings in the huge page from `start` on as such, by advice and a write of 0 to `inside`, and withdraws the advice.
     /// Where the kernel has no huge page, the base page of `inside` comes in.
     ///
     /// # Safety
-    /// The range is committed; `inside` is in it, and in zero memory that the caller has to itself.
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage;
+    /// All of it is committed; `inside` is in it, and in zero memory that the caller has to itself.
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage;
 
     /// Splits the huge page that starts at `start`, if there is one, so that what is given back of it is free at once.
     ///

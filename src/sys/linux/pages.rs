@@ -1,6 +1,6 @@
 //! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
 
-use crate::config::GRANULE_BYTES;
+use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES};
 use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
 use core::ptr::NonNull;
 
@@ -77,18 +77,19 @@ unsafe impl Pages for SystemPages {
         !(refused && [libc::EINVAL, libc::ENOSYS, libc::EPERM].contains(&error))
     }
 
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, bytes: usize, inside: NonNull<u8>) -> HugePage {
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
         let page = self.page_bytes();
         // In the other half, for what comes in may be larger than a page and no huge one.
-        let far = if inside.addr().get() - start.addr().get() < bytes / 2 { bytes - page } else { 0 };
+        let far =
+            if inside.addr().get() - start.addr().get() < HUGE_PAGE_BYTES / 2 { HUGE_PAGE_BYTES - page } else { 0 };
         // SAFETY: committed.
-        unsafe { self.advise(start, bytes, HugeAdvice::Always) };
+        unsafe { self.advise(start, HUGE_PAGE_BYTES, HugeAdvice::Always) };
         let before = thread_us();
         // SAFETY: the caller's own memory, and zero already. Volatile: it is written for its page fault.
         unsafe { inside.write_volatile(0) };
         let late = thread_us().saturating_sub(before) > HUGE_PAGE_US_MAX;
         // SAFETY: committed.
-        unsafe { self.advise(start, bytes, HugeAdvice::Never) };
+        unsafe { self.advise(start, HUGE_PAGE_BYTES, HugeAdvice::Never) };
         // SAFETY: within the range.
         let is_huge = unsafe { self.resident(start.add(far), page) } == page;
         match (is_huge, late) {
