@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! # Role        when the kernel is asked for huge pages, and when they are split (`HugePages::Auto`)
-//! # When        a span is claimed, in a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit:
+//! # When        a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit gets
 //!               a slab or a block as short, the first span in its huge page: that comes in whole, later spans fill it;
-//!               one of a huge page and more: the whole huge pages inside it are advised, and come in as they are written
+//!               a block of a huge page and more, or the end of one that grew: the first whole huge page inside comes in,
+//!               and if it was in time, the others are advised and come in as they are written
 //! # Accounting  what comes in around a short span is dirty: free memory that is held, claimed next as it is the lowest,
 //!               or given back by the purge once it has aged
 //! # Split       before the purge makes the first hole: the kernel keeps what is given back of a huge page until it is
@@ -50,7 +51,7 @@ pub enum HugePageEnd {
     Split,
 }
 
-/// When not to ask for a huge page. Only short spans tell: long ones come in when the program writes them.
+/// When not to ask for a huge page.
 #[derive(Debug)]
 pub struct Pause {
     /// Chances still to be passed by.
@@ -90,20 +91,36 @@ impl Pause {
 }
 
 impl<P: Pages> Depot<P> {
-    /// Has a span backed by huge pages where that is worth it; the caller has just claimed and committed it.
-    pub(super) fn want_huge_pages(&self, span: &Span<'_>) {
-        if !self.has_room_for_huge_page() || !span.region.has_huge_pages() {
-            return;
-        }
-        if span.granules <= SLAB_GRANULES_MAX {
+    /// Has the huge page around a short span come in where that is worth it; the caller has just claimed and committed it.
+    pub(super) fn want_huge_page(&self, span: &Span<'_>) {
+        if span.granules <= SLAB_GRANULES_MAX && self.has_room_for_huge_page() && span.region.has_huge_pages() {
             self.begin_huge_page(span);
+        }
+    }
+
+    /// Has a part of a large block backed by huge pages where that is worth it; the caller has just claimed it, and nothing
+    /// in it is in use. What is clean in it stays zero.
+    pub fn want_huge_pages_inside(&self, span: &Span<'_>) {
+        if span.bytes() < HUGE_PAGE_BYTES || !self.has_room_for_huge_page() || !span.region.has_huge_pages() {
             return;
         }
         let first = span.first.get().next_multiple_of(HUGE_PAGE_GRANULES);
         let end = span.first.offset(span.granules).get() / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
-        if first < end && (end - first) * GRANULE_BYTES >= self.budget.held() / ADVISED_SHARE {
-            let inside = Span { region: span.region, first: GranuleIndex::new(first), granules: end - first };
-            if Self::dirty_granules(&inside) != inside.granules && !self.huge_pages_pause.passes() {
+        if first >= end || (end - first) * GRANULE_BYTES < self.budget.held() / ADVISED_SHARE {
+            return;
+        }
+        let pages = |first, granules| Span { region: span.region, first: GranuleIndex::new(first), granules };
+        let is_clean = |first: &usize| Self::dirty_granules(&pages(*first, HUGE_PAGE_GRANULES)) == 0;
+        let Some(clean) = (first..end).step_by(HUGE_PAGE_GRANULES).find(is_clean) else { return };
+        if self.huge_pages_pause.passes() {
+            return;
+        }
+        let sample = pages(clean, HUGE_PAGE_GRANULES);
+        match self.bring_in(&sample, &sample) {
+            HugePage::None => self.end_huge_page(sample.region, sample.first.chunk(), HugePageEnd::Gone),
+            HugePage::Late => {}
+            HugePage::Prompt => {
+                let inside = pages(first, end - first);
                 note_huge(&inside);
                 // SAFETY: the chunks are committed with the span.
                 unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
@@ -134,13 +151,7 @@ impl<P: Pages> Depot<P> {
         if !rest(&page, span).all(is_free) || Self::dirty_granules(&page) != 0 || self.huge_pages_pause.passes() {
             return;
         }
-        // First, so that a purge of what others have of it meanwhile splits it.
-        note_huge(&page);
-        let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
-        // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
-        let had = unsafe { self.os.begin_huge_page(start, inside) };
-        self.huge_pages_pause.note(had);
-        if had == HugePage::None {
+        if self.bring_in(&page, span) == HugePage::None {
             self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Gone);
             Self::span_dirtied(&span.head(1));
             return;
@@ -157,6 +168,17 @@ impl<P: Pages> Depot<P> {
         }
         self.note_peak();
         self.note(self.note_unpurged(&page));
+    }
+
+    /// Brings a huge page in by a write to a span in it that is the caller's, and clean.
+    fn bring_in(&self, page: &Span<'_>, span: &Span<'_>) -> HugePage {
+        // First, so that a purge of what others have of it meanwhile splits it.
+        note_huge(page);
+        let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
+        // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
+        let had = unsafe { self.os.begin_huge_page(start, inside) };
+        self.huge_pages_pause.note(had);
+        had
     }
 
     /// Before pages of a chunk are given back.

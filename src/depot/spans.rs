@@ -262,7 +262,7 @@ impl<P: Pages> Depot<P> {
             self.uncount_dirty(dirty);
             self.note_peak();
             if clean != 0 {
-                self.want_huge_pages(&span);
+                self.want_huge_page(&span);
                 if self.is_pressed() {
                     self.keep_bound();
                 }

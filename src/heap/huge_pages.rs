@@ -177,7 +177,7 @@ fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() 
     let (from, end) = (block.addr().next_multiple_of(HUGE_PAGE_BYTES), huge_page_at(block.addr() + bytes));
     let inside: BTreeSet<usize> = (from..end).step_by(HUGE_PAGE_BYTES).collect();
     assert!(inside.len() >= 9);
-    assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 0, 0));
+    assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 1, 0));
     // Small blocks take its place, and all but one page of one huge page stays in use.
     heap.free_large(block);
     let blocks = fill(&heap, &cached, class, bytes + HUGE_PAGE_BYTES);
@@ -192,6 +192,59 @@ fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() 
     // All of it goes, whole chunks at a time.
     give_back(&heap, &cached, class, blocks.iter().filter(|block| !goes(block)));
     assert!(advised(&heap).is_empty());
+    check_accounts(&heap);
+    release(&heap);
+}
+
+#[test]
+fn a_long_block_is_not_advised_where_its_first_huge_page_is_late() {
+    for has in [HugePage::None, HugePage::Late] {
+        let (heap, _) = heap_with_huge_pages(Options::new());
+        heap.depot().os.pages().set_huge_pages(has);
+        heap.allocate_large(HUGE_PAGES_FROM_BYTES - GRANULE_BYTES, 8, false);
+        let long = || heap.allocate_large(5 * HUGE_PAGE_BYTES, 8, true);
+        let block = long();
+        assert_eq!((begun(&heap), advised(&heap).len()), (1, 0), "{has:?}");
+        // SAFETY: a live block of that size.
+        let bytes = unsafe { std::slice::from_raw_parts(block, 5 * HUGE_PAGE_BYTES) };
+        assert!(bytes.iter().all(|&byte| byte == 0));
+        // In time again, after a pause of four.
+        heap.depot().os.pages().set_huge_pages(HugePage::Prompt);
+        (0..4).for_each(|_| _ = long());
+        assert_eq!((begun(&heap), advised(&heap).len()), (1, 0), "{has:?}");
+        long();
+        assert_eq!(begun(&heap), 2, "{has:?}");
+        assert!(advised(&heap).len() >= 4, "{has:?}");
+        check_accounts(&heap);
+        release(&heap);
+    }
+}
+
+#[test]
+fn what_a_block_grows_by_is_advised() {
+    let (heap, _) = heap_with_huge_pages(Options::new());
+    let mut block = heap.allocate_large(HUGE_PAGES_FROM_BYTES / 2, 8, false);
+    // In place, as nothing is behind it.
+    let (old, new) = (HUGE_PAGES_FROM_BYTES - GRANULE_BYTES, 2 * HUGE_PAGES_FROM_BYTES);
+    for size in [old, new] {
+        let grown = heap.resize_large(block, size, 8);
+        assert_eq!(grown, block);
+        block = grown;
+    }
+    let added = block.addr() + old..block.addr() + new;
+    let whole = added.start.next_multiple_of(HUGE_PAGE_BYTES)..huge_page_at(added.end);
+    assert_eq!(advised(&heap), whole.clone().step_by(HUGE_PAGE_BYTES).collect());
+    assert_eq!(begun(&heap), 1);
+    // By moving: what moves is as it was mapped, and only what it grows by is new.
+    let obstacle = heap.allocate_large(GRANULE_BYTES, 8, false);
+    let before = begun(&heap);
+    let moved = heap.resize_large(block, 2 * new, 8);
+    assert!(!moved.is_null() && moved != block);
+    let added = moved.addr() + new..moved.addr() + 2 * new;
+    let whole = added.start.next_multiple_of(HUGE_PAGE_BYTES)..huge_page_at(added.end);
+    assert_eq!(advised(&heap), whole.step_by(HUGE_PAGE_BYTES).collect());
+    assert_eq!(begun(&heap), before + 1);
+    [moved, obstacle].into_iter().for_each(|block| heap.free_large(block));
     check_accounts(&heap);
     release(&heap);
 }

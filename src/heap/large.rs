@@ -23,6 +23,7 @@ pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, ze
     let Some(span) = depot.claim_span(granules(size), align.div_ceil(GRANULE_BYTES)) else {
         return core::ptr::null_mut();
     };
+    depot.want_huge_pages_inside(&span);
     if zeroed {
         Depot::<P>::for_each_dirty(&span, |from, count| {
             // SAFETY: granules of a span that nobody else knows yet; its chunks are committed.
@@ -90,6 +91,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     }
     if depot.extend_span(&span, wanted - span.granules) {
         descriptor.set_granules(wanted);
+        depot.want_huge_pages_inside(&Span { granules: wanted, ..span }.tail(span.granules));
         return block;
     }
     if span.bytes() < RELOCATE_BYTES_MIN {
@@ -104,6 +106,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
         // The new span stays claimed for ever: it may be a hole by now.
         return core::ptr::null_mut();
     }
+    depot.want_huge_pages_inside(&new.tail(span.granules));
     begin(&new);
     new.region.descriptor(new.first).set_moved();
     span.region.set_granule_use(span.first, GranuleUse::Other);
