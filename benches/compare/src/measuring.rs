@@ -1,5 +1,6 @@
 //! All runs of a plan, in an order that is fair: the allocators take turns within each workload, in another order in each
-//! pass. Who comes before counts: what memory it gave back, and how, is what the next one gets.
+//! pass. Who comes before counts: what memory it gave back, and how, is what the next one gets. So the machine is to have
+//! as much ready before each timed run as the workload took of it at most so far.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
@@ -39,13 +40,14 @@ fn row(
     watch: &impl Watch,
 ) -> Row {
     let threads = plan.threads_of(workload);
-    let task = |program| Task { program, workload, scale: plan.scale, threads, limit: LIMIT };
+    let task = |program| Task { program, workload, scale: plan.scale, threads, ready: 0, limit: LIMIT };
     watch.workload(workload.name);
     watch.begins(&format!("{}: what it asks for", workload.name));
     let reference = counted.and_then(|program| task(program).timed().ok()).map(|run| run.measurement);
     watch.ended();
     watch.begins(&format!("{}: memory", workload.name));
     let mut cells: Vec<Cell> = in_memory(programs, &task, watch);
+    let ready = cells.iter().filter_map(|cell| Some(cell.memory.as_ref()?.measurement.peak)).max().unwrap_or(0);
     let mut random = random(workload);
     for _ in 0..plan.passes {
         for column in order(programs.len(), &mut random) {
@@ -53,7 +55,7 @@ fn row(
             watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
             // One failure is enough: a process that hangs takes minutes.
             if cells[column].failure.is_none() {
-                cells[column].add(task(program).timed());
+                cells[column].add(Task { ready, ..task(program) }.timed());
             }
             watch.ended();
         }
@@ -155,8 +157,10 @@ pub(crate) fn by_threads(plan: &Plan, programs: &Programs, watch: &impl Watch) -
     if threads.is_empty() {
         return Vec::new();
     }
-    let points =
-        |program, workload, at: usize| Task { program, workload, scale: plan.scale, threads: at, limit: LIMIT };
+    let points = |program, workload, at: usize| {
+        let (scale, threads) = (plan.scale, at);
+        Task { program, workload, scale, threads, ready: 0, limit: LIMIT }
+    };
     workloads.iter().map(|workload| series(plan, workload, programs, threads, points, watch)).collect()
 }
 
@@ -164,7 +168,10 @@ pub(crate) fn by_threads(plan: &Plan, programs: &Programs, watch: &impl Watch) -
 pub(crate) fn by_blocks(plan: &Plan, programs: &Programs, watch: &impl Watch) -> Vec<Series> {
     let (workloads, scales) = &plan.by_blocks;
     let indices: Vec<usize> = (0..scales.len()).collect();
-    let points = |program, workload, at: usize| Task { program, workload, scale: scales[at], threads: 1, limit: LIMIT };
+    let points = |program, workload, at: usize| {
+        let (scale, threads) = (scales[at], 1);
+        Task { program, workload, scale, threads, ready: 0, limit: LIMIT }
+    };
     let of = |workload| series(plan, workload, programs, &indices, points, watch);
     workloads.iter().map(|workload| of(workload)).collect()
 }
@@ -188,14 +195,17 @@ fn series<'program>(
         let mut costs = vec![Vec::new(); programs.len()];
         // The work is the same for all.
         let mut expected = None;
+        let mut ready = 0;
         for _ in 0..plan.passes {
             for column in order(programs.len(), &mut random) {
                 let Some(program) = &programs[column] else { continue };
                 watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
                 // One failure is enough, as in a row.
                 if failures[column].is_none() {
-                    match task(program, workload, point).timed().and_then(|run| same_result(run, &mut expected)) {
+                    let task = Task { ready, ..task(program, workload, point) };
+                    match task.timed().and_then(|run| same_result(run, &mut expected)) {
                         Ok(run) => {
+                            ready = ready.max(run.measurement.peak);
                             let operations = run.measurement.operations;
                             costs[column].push(run.measurement.wall as f64 / operations as f64);
                             if workload.shown == Shown::Blocks {

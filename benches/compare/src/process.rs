@@ -12,7 +12,7 @@ use std::{fs, io};
 use magalloc_compare_subject::workloads::Shown;
 use magalloc_compare_subject::{Measurement, Workload};
 
-use crate::machine::Spent;
+use crate::machine::{self, Spent};
 use crate::results::{MemoryRun, Run};
 
 /// Longer than any workload takes on any allocator here by an order of magnitude. Then the process is killed.
@@ -51,6 +51,8 @@ pub(crate) struct Task<'program> {
     pub(crate) scale: f64,
     /// Threads that work at once.
     pub(crate) threads: usize,
+    /// Bytes of free memory that the machine is to have ready when a timed run begins.
+    pub(crate) ready: u64,
     /// When the process is killed.
     pub(crate) limit: Duration,
 }
@@ -58,6 +60,7 @@ pub(crate) struct Task<'program> {
 impl Task<'_> {
     /// A timed run.
     pub(crate) fn timed(&self) -> Result<Run, String> {
+        machine::warm(self.ready);
         let (before, own) = (Spent::read(), own_time());
         let (measurement, cpu) = match self.workload.shown {
             Shown::Process => {
@@ -297,7 +300,7 @@ mod tests {
     use magalloc_compare_subject::WORKLOADS;
 
     fn task(program: &Path) -> Task<'_> {
-        Task { program, workload: &WORKLOADS[0], scale: 1.0, threads: 1, limit: LIMIT }
+        Task { program, workload: &WORKLOADS[0], scale: 1.0, threads: 1, ready: 0, limit: LIMIT }
     }
 
     #[test]
@@ -328,6 +331,18 @@ mod tests {
         fs::remove_file(&program).unwrap();
         assert_eq!(failed, "took longer than 1 s");
         assert!(start.elapsed() < Duration::from_secs(60), "it ended by itself");
+    }
+
+    #[test]
+    fn a_timed_run_finds_memory_ready() {
+        use crate::machine::tests::faults;
+        let begun_with = |ready: u64| {
+            let before = faults();
+            Task { ready, ..task(Path::new("/bin/false")) }.timed().unwrap_err();
+            faults() - before
+        };
+        let least = begun_with(0);
+        assert!(begun_with(512 << 20) - least >= 512 / 2 / 2, "{least}");
     }
 
     #[test]
