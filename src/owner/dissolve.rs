@@ -157,14 +157,19 @@ fn locate<'h, P: Pages>(
 
 /// How many of `blocks` lie side by side, upwards or downwards, from the first one on, which is number `bit` of a
 /// word of `word_blocks`; and their bits. Blocks that were allocated in a row are mostly freed in a row: no division.
+/// The second one tells which way it goes, if any.
 #[inline(always)]
 fn run_from(blocks: &[Slot], bytes: usize, bit: usize, word_blocks: usize) -> (usize, u64) {
-    let up = run_length(blocks, bytes, word_blocks - bit);
-    if up > 1 {
-        return (up, low_bits(up) << bit);
+    let distance = blocks.get(1).map_or(0, |second| second.addr().wrapping_sub(blocks[0].addr()));
+    if distance == bytes {
+        let up = run_length(blocks, bytes, word_blocks - bit);
+        (up, low_bits(up) << bit)
+    } else if distance == bytes.wrapping_neg() {
+        let down = run_length(blocks, distance, bit + 1);
+        (down, low_bits(down) << (bit + 1 - down))
+    } else {
+        (1, 1 << bit)
     }
-    let down = run_length(blocks, bytes.wrapping_neg(), bit + 1);
-    (down, low_bits(down) << (bit + 1 - down))
 }
 
 /// Length of the run of blocks at distance `step` that begins with the first; at least 1, at most `most`.
