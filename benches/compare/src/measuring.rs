@@ -47,7 +47,7 @@ fn row(
     watch.ended();
     watch.begins(&format!("{}: memory", workload.name));
     let mut cells: Vec<Cell> = in_memory(programs, &task, watch);
-    let ready = cells.iter().filter_map(|cell| Some(cell.memory.as_ref()?.measurement.peak)).max().unwrap_or(0);
+    let mut ready = cells.iter().filter_map(|cell| Some(cell.memory.as_ref()?.measurement.peak)).max().unwrap_or(0);
     let mut random = random(workload);
     for _ in 0..plan.passes {
         for column in order(programs.len(), &mut random) {
@@ -55,7 +55,9 @@ fn row(
             watch.begins(&format!("{}: {}", workload.name, plan.subjects[column].name));
             // One failure is enough: a process that hangs takes minutes.
             if cells[column].failure.is_none() {
-                cells[column].add(Task { ready, ..task(program) }.timed());
+                let run = Task { ready, ..task(program) }.timed();
+                ready = run.as_ref().map_or(ready, |run| ready.max(run.measurement.peak));
+                cells[column].add(run);
             }
             watch.ended();
         }
@@ -236,9 +238,10 @@ fn same_result(run: Run, expected: &mut Option<u64>) -> Result<Run, String> {
 
 #[cfg(test)]
 mod tests {
-    use magalloc_compare_subject::WORKLOADS;
+    use magalloc_compare_subject::{Measurement, WORKLOADS};
 
     use super::*;
+    use crate::process::tests::script;
 
     #[test]
     fn everybody_has_a_turn_in_each_pass_and_comes_after_everybody() {
@@ -281,8 +284,8 @@ mod tests {
         assert_eq!(same_result(run(8), &mut expected).unwrap_err(), "wrong result: 0x8 instead of 0x7");
     }
 
-    fn measurement(checksum: u64) -> magalloc_compare_subject::Measurement {
-        magalloc_compare_subject::Measurement {
+    fn measurement(checksum: u64) -> Measurement {
+        Measurement {
             wall: 1,
             cpu: 1,
             system: 0,
@@ -304,5 +307,43 @@ mod tests {
         cell.add(Err("first".into()));
         cell.add(Err("second".into()));
         assert_eq!(cell.failure.as_deref(), Some("first"));
+    }
+
+    struct Nobody;
+
+    impl Watch for Nobody {
+        fn workload(&self, _: &str) {}
+        fn begins(&self, _: &str) {}
+        fn ended(&self) {}
+    }
+
+    #[test]
+    fn rows_and_series_have_memory_ready() {
+        use crate::machine::tests::{faults, faults_of};
+        const BYTES: u64 = 256 << 20;
+        // Says that it took so much at most, whatever it is asked.
+        let said = serde_json::to_string(&Measurement { peak: BYTES, ..measurement(7) }).unwrap();
+        let program = script("peak", &format!("echo '{said}'\necho 1\n"));
+        let workload = &WORKLOADS[0];
+        let plan = Plan {
+            subjects: vec![&crate::allocators::SUBJECTS[0]],
+            rows: vec![workload],
+            scale: 1.0,
+            passes: 2,
+            threads: 1,
+            by_threads: (vec![workload], vec![1]),
+            by_blocks: (Vec::new(), Vec::new()),
+        };
+        let programs = [Some(program.clone())];
+        let before = faults();
+        let rows = rows(&plan, &programs, None, &Nobody);
+        let after_rows = faults();
+        let series = by_threads(&plan, &programs, &Nobody);
+        let after_series = faults();
+        std::fs::remove_file(program).unwrap();
+        assert_eq!((rows[0].cells[0].failure.as_deref(), series[0].failures[0].as_deref()), (None, None));
+        assert!(after_rows - before >= 2 * faults_of(BYTES), "{}", after_rows - before);
+        // Before the first run nothing is known.
+        assert!(after_series - after_rows >= faults_of(BYTES), "{}", after_series - after_rows);
     }
 }
