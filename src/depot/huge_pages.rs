@@ -4,8 +4,9 @@
 //! # Role        when the kernel is asked for huge pages, and when they are split (`HugePages::Auto`)
 //! # When        a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit gets
 //!               a slab or a block as short, the first span in its huge page: that comes in whole, later spans fill it;
-//!               a block of a huge page and more, or the end of one that grew: the first whole huge page inside comes in,
-//!               and if it was in time, the others are advised and come in as they are written
+//!               a block of a huge page and more, or the end of one that grew: the whole huge pages inside are advised,
+//!               and come in as they are written. Of one block in sixteen, and of the next one where the last was late,
+//!               the first huge page comes in at once, and if it is late, the block is not advised
 //! # Accounting  what comes in around a short span is dirty: free memory that is held, claimed next as it is the lowest,
 //!               or given back by the purge once it has aged
 //! # Split       before the purge makes the first hole: the kernel keeps what is given back of a huge page until it is
@@ -38,6 +39,9 @@ const UNIT_GRANULES: usize = HUGE_PAGE_CHUNKS * CHUNK_GRANULES;
 /// further one, up to the most: 128 MiB of short spans.
 const PAUSE_FIRST: u32 = 4;
 const PAUSE_MOST: u32 = 64;
+/// Of so many long spans, one shows whether huge pages come in time. The others are not touched: a program may never write
+/// the most of what it reserves.
+const SPANS_PER_SAMPLE: u32 = 16;
 /// A long span is advised if it is at least this share of what is held, so from 4 GiB on not every one: each is a mapping of
 /// its own, as is what lies beside it, and a process may have 65,530.
 const ADVISED_SHARE: usize = 2048;
@@ -58,12 +62,14 @@ pub struct Pause {
     left: AtomicU32,
     /// Length of the present pause, or of the last; 0 after a huge page that came in time.
     length: AtomicU32,
+    /// Long spans still to be advised unseen.
+    unseen: AtomicU32,
 }
 
 impl Pause {
     /// None.
     pub const fn new() -> Self {
-        Self { left: AtomicU32::new(0), length: AtomicU32::new(0) }
+        Self { left: AtomicU32::new(0), length: AtomicU32::new(0), unseen: AtomicU32::new(0) }
     }
 
     /// Is this chance to be passed by?
@@ -87,6 +93,17 @@ impl Pause {
         // ordering: Relaxed, likewise.
         self.length.store(length, Ordering::Relaxed);
         self.left.store(length, Ordering::Relaxed);
+        // ordering: Relaxed, likewise.
+        self.unseen.store(if length == 0 { SPANS_PER_SAMPLE - 1 } else { 0 }, Ordering::Relaxed);
+    }
+
+    /// Is this long span to show whether huge pages come in time?
+    fn wants_sample(&self) -> bool {
+        // ordering: Relaxed, likewise.
+        let unseen = self.unseen.load(Ordering::Relaxed);
+        // ordering: Relaxed, likewise.
+        self.unseen.store(unseen.checked_sub(1).unwrap_or(SPANS_PER_SAMPLE - 1), Ordering::Relaxed);
+        unseen == 0
     }
 }
 
@@ -116,16 +133,20 @@ impl<P: Pages> Depot<P> {
             return;
         }
         let sample = pages(clean, HUGE_PAGE_GRANULES);
-        match self.bring_in(&sample, &sample) {
-            HugePage::None => self.end_huge_page(sample.region, sample.first.chunk(), HugePageEnd::Gone),
-            HugePage::Late => {}
-            HugePage::Prompt => {
-                let inside = pages(first, end - first);
-                note_huge(&inside);
-                // SAFETY: the chunks are committed with the span.
-                unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
+        if self.huge_pages_pause.wants_sample() {
+            // None says little: where base pages were before, the kernel may have kept their page table.
+            let had = self.bring_in(&sample, &sample);
+            if had != HugePage::None {
+                self.huge_pages_pause.note(had);
+            }
+            if had == HugePage::Late {
+                return;
             }
         }
+        let inside = pages(first, end - first);
+        note_huge(&inside);
+        // SAFETY: the chunks are committed with the span.
+        unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
     }
 
     /// Is the heap large enough for a huge page to count little, and far enough from every limit?
@@ -151,8 +172,11 @@ impl<P: Pages> Depot<P> {
         if !rest(&page, span).all(is_free) || Self::dirty_granules(&page) != 0 || self.huge_pages_pause.passes() {
             return;
         }
-        if self.bring_in(&page, span) == HugePage::None {
-            self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Gone);
+        let had = self.bring_in(&page, span);
+        self.huge_pages_pause.note(had);
+        if had == HugePage::None {
+            // Split, for the other half of where a chunk has two.
+            self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Split);
             Self::span_dirtied(&span.head(1));
             return;
         }
@@ -176,9 +200,7 @@ impl<P: Pages> Depot<P> {
         note_huge(page);
         let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
         // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
-        let had = unsafe { self.os.begin_huge_page(start, inside) };
-        self.huge_pages_pause.note(had);
-        had
+        unsafe { self.os.begin_huge_page(start, inside) }
     }
 
     /// Before pages of a chunk are given back.
