@@ -11,7 +11,7 @@
 //!               last jump, and the nothrow forms have a table of exceptions that says "catch all". "Itanium C++ ABI:
 //!               Exception Handling"; the table's form is described by I. L. Taylor, ".gcc_except_table" (2011)
 //! # Modules     array: the functions of C; forms: operators made of others; library: the functions of the C++
-//!               library; and for each processor, the operators that all others are made of
+//!               library; sync: atomics; and for each processor, the operators that all others are made of
 //! ```
 
 #![no_std]
@@ -23,6 +23,8 @@ mod array;
 mod forms;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod library;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod sync;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 

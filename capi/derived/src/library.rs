@@ -1,8 +1,7 @@
 //! The functions of the C++ library: where the program, or what it has loaded, has one.
 
+use crate::sync::{AtomicPtr, Ordering};
 use core::ffi::{CStr, c_void};
-// This crate is no part of the allocator, so not through its `sync`.
-use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// The functions, in this order. What is not found by the linker or the loader is null, until it is looked for.
 #[repr(C)]
