@@ -24,8 +24,9 @@ pub enum AtExit {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
     /// Behind small blocks and inside those of 2 MiB and more, from 8 MiB of the heap on, also if the system's policy is
-    /// `madvise`; the first 8 MiB as that says. Not near the soft limit, nor with a hard one. They are split as parts of them are given back. The
-    /// default.
+    /// `madvise`; the first 8 MiB as that says. Not near the soft limit, nor with a hard one. They are split as parts of
+    /// them are given back. One in sixteen of the large blocks has 2 MiB in memory before it is written, which shows
+    /// whether the kernel is in time. The default.
     #[default]
     Auto,
     /// As the system's policy says: nothing is advised.

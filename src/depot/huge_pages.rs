@@ -55,7 +55,8 @@ pub enum HugePageEnd {
     Split,
 }
 
-/// When not to ask for a huge page.
+/// When not to ask for a huge page, and when to look at how late it comes. Short spans always look, as they are about to be
+/// written; long ones, of which most may never be, in turn. All of it is hints: threads may lose each other's notes.
 #[derive(Debug)]
 pub struct Pause {
     /// Chances still to be passed by.
