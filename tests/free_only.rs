@@ -13,7 +13,6 @@ use magalloc::{Magalloc, stats};
 use process::{give, take};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
-use std::time::Duration;
 use watched::{mib, passes, resident, resident_since, wait_until};
 
 static MAGALLOC: Magalloc = Magalloc::new();
@@ -33,8 +32,6 @@ const CACHE_BYTES_MAX: u64 = 1 << 20;
 const FIRST_BLOCKS: u64 = 160 << 10;
 /// What may stay in the cache of a thread that sleeps for longer than the purge delay.
 const IDLE_BYTES_MAX: u64 = 256 << 10;
-/// When the rest must have been taken: two purge delays.
-const IDLE_DEADLINE: Duration = Duration::from_millis(2 * 1000);
 /// Held all the time: a heap of less than a chunk is left alone.
 const BALLAST: usize = 8 << 20;
 
@@ -100,7 +97,7 @@ fn pass_through(mut size: impl FnMut(&mut Random) -> usize) {
         most_cached = stats().cached.max(most_cached);
     }
     assert_eq!(stats().threads, 2, "{:?}", stats());
-    let is_left = wait_until(IDLE_DEADLINE, || stats().cached <= IDLE_BYTES_MAX + FIRST_BLOCKS);
+    let is_left = wait_until(|| stats().cached <= IDLE_BYTES_MAX + FIRST_BLOCKS);
     assert!(is_left, "an idle thread keeps its blocks: {:?}", stats());
     magalloc::purge_all();
     let remains = resident_since(resident_before);

@@ -38,7 +38,7 @@ const LIFE_MIN: usize = 200;
 /// One stop in so many sees a fork.
 const STOPS_PER_FORK: u32 = 40;
 /// Seconds after which a stop, or the child of a fork, is taken to hang.
-const SECONDS_MAX: libc::c_uint = 10;
+const SECONDS_MAX: libc::c_uint = 120;
 
 static EXCHANGE: Exchange = Exchange::new();
 

@@ -51,9 +51,18 @@ pub fn tasks() -> u64 {
 /// Milliseconds between two looks of `wait`.
 const STEP_MS: u64 = 5;
 
-/// Sleeps until `condition` holds, in small steps; `false` if it does not after `milliseconds`. Counted are the steps:
-/// where the machine is busy, each takes longer.
-pub fn wait(milliseconds: u64, mut condition: impl FnMut() -> bool) -> bool {
+/// Longest wait for what must come, in milliseconds: it says nothing about how fast that is, and only lets a test fail
+/// instead of hang.
+const PATIENCE_MS: u64 = 120_000;
+
+/// Sleeps until `condition` holds; `false`: it does not.
+pub fn wait(condition: impl FnMut() -> bool) -> bool {
+    holds_within(PATIENCE_MS, condition)
+}
+
+/// Does `condition` hold within so many milliseconds? For what must not come. Counted are steps of sleep: where the
+/// machine is busy, each takes longer.
+pub fn holds_within(milliseconds: u64, mut condition: impl FnMut() -> bool) -> bool {
     for _ in 0..milliseconds.div_ceil(STEP_MS) {
         if condition() {
             return true;

@@ -49,14 +49,24 @@ pub fn page_bytes() -> usize {
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a page size")
 }
 
-/// Looks again and again whether `holds`, at most for `deadline`, and once at its end; sleeps in between.
-pub fn wait_until(deadline: Duration, holds: impl FnMut() -> bool) -> bool {
-    step_until(deadline, holds, || sleep(STEP))
+/// Longest wait for what must come. It says nothing about how fast that is, which depends on what else the machine does;
+/// it only lets a test fail, instead of hang, where it never comes. (How long memory waits before it is given back is
+/// tested with a clock of its own: `src/heap/purging.rs`.)
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until `holds`; sleeps between two looks. `false`: it does not.
+pub fn wait_until(holds: impl FnMut() -> bool) -> bool {
+    step_until(PATIENCE, holds, || sleep(STEP))
 }
 
-/// The same, but does `work` in between.
-pub fn work_until(deadline: Duration, holds: impl FnMut() -> bool, mut work: impl FnMut()) -> bool {
-    step_until(deadline, holds, || {
+/// Does it hold within `time`? For what must not come: where the machine is busy, the look is later, and more strict.
+pub fn holds_within(time: Duration, holds: impl FnMut() -> bool) -> bool {
+    step_until(time, holds, || sleep(STEP))
+}
+
+/// Waits until `holds`; does `work` between two looks. `false`: it does not.
+pub fn work_until(holds: impl FnMut() -> bool, mut work: impl FnMut()) -> bool {
+    step_until(PATIENCE, holds, || {
         let begin = Instant::now();
         while begin.elapsed() < STEP {
             work();
