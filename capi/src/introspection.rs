@@ -7,21 +7,21 @@ use core::ffi::{CStr, c_int, c_void};
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Mallinfo<T> {
-    /// Memory for small blocks.
+    /// Memory for blocks, but for what large blocks have.
     arena: T,
-    /// Free chunks: 0, they have no list.
+    /// Free blocks in slabs, and free spans: a count.
     ordblks: T,
-    /// Free small chunks: 0.
+    /// Free blocks in thread caches: 0, they are counted by bytes only.
     smblks: T,
-    /// Large blocks.
+    /// Large blocks: a count.
     hblks: T,
-    /// Bytes of large blocks: 0, they are counted in `uordblks`.
+    /// Large blocks.
     hblkhd: T,
     /// The most ever held.
     usmblks: T,
     /// Free blocks in thread caches.
     fsmblks: T,
-    /// Live blocks.
+    /// Live blocks, but for large ones: with `hblkhd`, all.
     uordblks: T,
     /// Free blocks.
     fordblks: T,
@@ -32,14 +32,15 @@ pub struct Mallinfo<T> {
 fn info<T>(figure: impl Fn(u64) -> T) -> Mallinfo<T> {
     let stats = stats();
     Mallinfo {
-        arena: figure(stats.committed - stats.metadata),
-        ordblks: figure(0),
+        // Saturating: others work while the figures are taken.
+        arena: figure(stats.committed.saturating_sub(stats.metadata + stats.large)),
+        ordblks: figure(stats.free_blocks),
         smblks: figure(0),
         hblks: figure(stats.large_blocks),
-        hblkhd: figure(0),
+        hblkhd: figure(stats.large),
         usmblks: figure(stats.held_peak),
         fsmblks: figure(stats.cached),
-        uordblks: figure(stats.live),
+        uordblks: figure(stats.live.saturating_sub(stats.large)),
         fordblks: figure(stats.free + stats.cached),
         keepcost: figure(stats.dirty),
     }
@@ -78,14 +79,18 @@ unsafe extern "C" {
     /// The C library's, which allocates nothing for numbers.
     fn dprintf(file: c_int, format: *const core::ffi::c_char, ...) -> c_int;
     fn fprintf(file: *mut c_void, format: *const core::ffi::c_char, ...) -> c_int;
+    fn pthread_setcancelstate(state: c_int, before: *mut c_int) -> c_int;
 }
+
+/// glibc's `PTHREAD_CANCEL_DISABLE`.
+const CANCEL_DISABLE: c_int = 1;
 
 fn print(name: &CStr, value: u64) {
     // SAFETY: a text and an unsigned long long, as the format says.
     unsafe { dprintf(libc::STDERR_FILENO, c"magalloc: %-14s %15llu\n".as_ptr(), name.as_ptr(), value) };
 }
 
-/// glibc: writes figures of this moment to standard error.
+/// glibc: writes figures of this moment to standard error. Like glibc's, no cancellation point, though it writes.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
     let stats = stats();
@@ -108,7 +113,12 @@ pub extern "C" fn malloc_stats() {
         (c"OS calls", stats.os_calls),
         (c"purges", stats.purges),
     ];
+    let mut before = 0;
+    // SAFETY: `before` is valid.
+    unsafe { pthread_setcancelstate(CANCEL_DISABLE, &raw mut before) };
     figures.iter().for_each(|(name, value)| print(name, *value));
+    // SAFETY: the state of before; the one that it replaces is not asked for.
+    unsafe { pthread_setcancelstate(before, core::ptr::null_mut()) };
 }
 
 /// glibc: writes figures of this moment to `file` as XML. `options` is 0; else EINVAL is returned.

@@ -127,7 +127,7 @@ pub extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
 }
 
 /// POSIX: a block at a multiple of `align` bytes, a power of two and a multiple of a pointer's size. Returns 0, EINVAL
-/// or ENOMEM; errno, and where it fails `*block`, stay.
+/// or ENOMEM; where it fails `*block` stays. errno is ENOMEM as well then, as glibc has it; otherwise it stays.
 ///
 /// # Safety
 /// `block` can be written.
@@ -138,6 +138,7 @@ pub unsafe extern "C" fn posix_memalign(block: *mut *mut c_void, align: usize, s
     }
     let new = ALLOCATOR.allocate_aligned(size, align);
     if new.is_null() {
+        set_errno(libc::ENOMEM);
         return libc::ENOMEM;
     }
     // SAFETY: the caller's promise.

@@ -28,7 +28,7 @@ scenarios! { "alignment.c":
     every_alignment_up_to_1_gib_is_served
     small_sizes_at_small_alignments_are_kept
     aligned_alloc_of_no_power_of_two_is_invalid
-    posix_memalign_failure_changes_nothing
+    posix_memalign_failure_sets_errno_and_nothing_else
     memalign_takes_next_power_of_two
     alignment_beyond_1_gib_is_refused
     valloc_and_pvalloc_give_pages
@@ -54,6 +54,7 @@ glibc_scenarios! {
     usable_size_of_null_is_zero
     malloc_trim_gives_memory_back
     mallinfo_counts_blocks
+    mallinfo_counts_free_blocks
     mallinfo_ends_at_int_max
     mallopt_takes_parameters_of_glibc
     malloc_info_into_memory_is_complete

@@ -172,3 +172,23 @@ fn fork_is_no_cancellation_point() {
 fn malloc_in_vfork_child_does_not_stop_the_parent() {
     expect_with("purging.c", "malloc_in_vfork_child_does_not_stop_the_parent", &[SHORT_DELAY], "");
 }
+
+#[test]
+fn report_into_closed_pipe_aborts() {
+    for mode in MODES {
+        let outcome = outcome("reports.c", mode, "report_into_closed_pipe_aborts", &[]);
+        assert_eq!((outcome.signal, &*outcome.stderr), (Some(libc::SIGABRT), ""), "{mode:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn lines_into_closed_pipes_change_nothing() {
+    expect("reports.c", "line_into_closed_pipe_lets_the_program_live");
+    expect("reports.c", "line_into_closed_pipe_raises_no_held_signal");
+    expect("reports.c", "line_into_closed_pipe_keeps_a_held_signal");
+}
+
+#[test]
+fn malloc_stats_is_no_cancellation_point() {
+    expect("reports.c", "malloc_stats_is_no_cancellation_point");
+}

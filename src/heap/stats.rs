@@ -51,6 +51,10 @@ pub struct Stats {
     pub slabs: u64,
     /// Large blocks that the program has.
     pub large_blocks: u64,
+    /// Part of `live`: large blocks.
+    pub large: u64,
+    /// Free blocks in slabs, and free spans: how many pieces `free` is in.
+    pub free_blocks: u64,
     /// Threads that have a cache.
     pub threads: u64,
     /// Times that blocks went from slabs to a thread cache.
@@ -87,7 +91,11 @@ pub struct ClassStats {
 /// What a granule begins.
 enum Begin<'h> {
     Slab(SlabRef<'h>),
-    Large { granules: usize },
+    Large {
+        granules: usize,
+    },
+    /// Free granules up to the next span, or to the end of the chunk.
+    Free,
 }
 
 impl<P: Pages> Heap<P> {
@@ -151,8 +159,9 @@ impl<P: Pages> Heap<P> {
                 Begin::Large { granules } => {
                     granules_used += granules;
                     stats.large_blocks += 1;
-                    stats.live += (granules * GRANULE_BYTES) as u64;
+                    stats.large += (granules * GRANULE_BYTES) as u64;
                 }
+                Begin::Free => stats.free_blocks += 1,
             });
         }
         let heap = chunks * CHUNK_BYTES;
@@ -163,7 +172,7 @@ impl<P: Pages> Heap<P> {
         }
         stats.free += heap.saturating_sub(granules_used * GRANULE_BYTES) as u64;
         // Cached blocks were counted as live, being not free in their slabs.
-        stats.live = stats.live.saturating_sub(stats.cached);
+        stats.live = stats.live.saturating_sub(stats.cached) + stats.large;
         stats
     }
 
@@ -242,11 +251,12 @@ fn count_slab(slab: &SlabRef<'_>, stats: &mut Stats) {
     let (bytes, blocks, free) = (shape.bytes as usize, shape.blocks as usize, free_blocks(slab));
     stats.slabs += 1;
     stats.free += (free * bytes) as u64;
+    stats.free_blocks += free as u64;
     stats.live += (blocks.saturating_sub(free) * bytes) as u64;
     stats.unusable += (shape.granules as usize * GRANULE_BYTES - blocks * bytes) as u64;
 }
 
-/// Calls `found` for every slab and every large block of a region.
+/// Calls `found` for every slab, every large block and every run of free granules of a region.
 fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
     // A span may begin in one chunk and end in another.
     let mut next = 0;
@@ -256,7 +266,12 @@ fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
         while next < end {
             let granule = GranuleIndex::new(next);
             next += match region.granule_use(granule) {
-                GranuleUse::Other => 1,
+                GranuleUse::Other => {
+                    let is_free =
+                        |&granule: &usize| region.granule_use(GranuleIndex::new(granule)) == GranuleUse::Other;
+                    found(Begin::Free);
+                    (next..end).take_while(is_free).count().max(1)
+                }
                 GranuleUse::Large => {
                     let granules = region.descriptor(granule).granules().max(1);
                     found(Begin::Large { granules });

@@ -50,20 +50,41 @@ static void mallinfo_counts_blocks(void)
     struct mallinfo2 before = mallinfo2();
     void *block = malloc(64 << 20);
     struct mallinfo2 with = mallinfo2();
-    CHECK(with.uordblks >= before.uordblks + (64 << 20) && with.uordblks < before.uordblks + (66 << 20));
+    CHECK(with.hblkhd >= before.hblkhd + (64 << 20) && with.hblkhd < before.hblkhd + (66 << 20));
     CHECK(with.hblks == before.hblks + 1);
-    CHECK(mallinfo().uordblks == (int)mallinfo2().uordblks);
+    /* It is in no other figure. */
+    CHECK(with.uordblks < before.uordblks + (1 << 20) && with.arena < before.arena + (8 << 20));
+    CHECK(mallinfo().hblkhd == (int)mallinfo2().hblkhd);
     free(block);
-    CHECK(mallinfo2().uordblks < before.uordblks + (1 << 20));
+    CHECK(mallinfo2().hblkhd == before.hblkhd && mallinfo2().hblks == before.hblks);
     CHECK(mallinfo2().fordblks >= 1 << 20);
+}
+
+static void mallinfo_counts_free_blocks(void)
+{
+    enum { BLOCKS = 20000, BYTES = 100 };
+    static void *blocks[BLOCKS];
+    for (size_t index = 0; index < BLOCKS; index++)
+        CHECK((blocks[index] = malloc(BYTES)) != NULL);
+    struct mallinfo2 before = mallinfo2();
+    CHECK(before.ordblks > 0 && before.uordblks >= (size_t)BLOCKS * BYTES);
+    /* Every other one, so that no slab and no span becomes free. */
+    for (size_t index = 0; index < BLOCKS; index += 2)
+        free(blocks[index]);
+    struct mallinfo2 after = mallinfo2();
+    size_t cached = after.fsmblks / BYTES;
+    CHECK_FOR(after.ordblks + cached >= before.ordblks + BLOCKS / 2, "%zu, %zu, %zu", before.ordblks, after.ordblks,
+              cached);
+    CHECK(after.ordblks > before.ordblks);
+    CHECK(mallinfo().ordblks == (int)after.ordblks);
 }
 
 static void mallinfo_ends_at_int_max(void)
 {
     void *block = malloc((size_t)5 << 30);
     CHECK(block != NULL);
-    CHECK(mallinfo2().uordblks >= (size_t)5 << 30);
-    CHECK(mallinfo().uordblks == INT_MAX);
+    CHECK(mallinfo2().hblkhd >= (size_t)5 << 30);
+    CHECK(mallinfo().hblkhd == INT_MAX);
     free(block);
 }
 
@@ -202,6 +223,7 @@ static void version_is_that_of_the_package(void)
 }
 
 MAIN(SCENARIO(usable_size_of_null_is_zero), SCENARIO(malloc_trim_gives_memory_back), SCENARIO(mallinfo_counts_blocks),
+     SCENARIO(mallinfo_counts_free_blocks),
      SCENARIO(mallinfo_ends_at_int_max), SCENARIO(mallopt_takes_parameters_of_glibc), SCENARIO(malloc_stats_writes),
      SCENARIO(malloc_info_writes), SCENARIO(malloc_info_into_memory_is_complete),
      SCENARIO(malloc_info_options_are_refused), SCENARIO(libc_names_are_the_same_functions),
