@@ -30,6 +30,11 @@ fn main() {
             ("no_address", || free_small(said(std::ptr::without_provenance_mut(16)), SMALL)),
             ("other_class", || free_small(said(take(&GLOBAL, SMALL)), 3 * SMALL)),
             ("large_as_small", || free_small(said(take(&GLOBAL, LARGE)), SMALL)),
+            ("freed_memory", || {
+                let block = said(take(&GLOBAL, LARGE));
+                give(&GLOBAL, block, LARGE);
+                free_small(block, SMALL);
+            }),
             ("large_twice", large_twice),
             ("inside_large", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(64 << 10)), LARGE)),
             ("inside_large_near", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(16)), LARGE)),
@@ -43,18 +48,31 @@ fn main() {
             ("double_free_is_noticed_at_thread_end", || expect_double_free("twice_at_thread_end")),
             ("double_free_across_threads_is_noticed", || expect_double_free("twice_across_threads")),
             ("double_free_among_other_blocks_is_noticed", || expect_double_free("twice_far_apart")),
-            ("free_inside_block_is_noticed", || expect_no_block("inside_small")),
-            ("free_of_odd_address_is_noticed", || expect_no_block("inside_small_odd")),
-            ("free_behind_last_block_of_slab_is_noticed", || expect_no_block("behind_last")),
-            ("free_of_stack_is_noticed", || expect_no_block("stack")),
-            ("free_of_foreign_block_is_noticed", || expect_no_block("foreign")),
-            ("free_of_no_address_is_noticed", || expect_no_block("no_address")),
-            ("free_with_layout_of_other_class_is_noticed", || expect_no_block("other_class")),
-            ("free_of_large_block_as_small_is_noticed", || expect_no_block("large_as_small")),
+            ("free_inside_block_is_noticed", || expect_no_block("inside_small", 64, "no block begins there")),
+            ("free_of_odd_address_is_noticed", || expect_no_block("inside_small_odd", 64, "no block begins there")),
+            ("free_behind_last_block_of_slab_is_noticed", || {
+                expect_no_block("behind_last", 48, "no block begins there");
+            }),
+            ("free_of_stack_is_noticed", || expect_no_block("stack", 64, "that is no memory of this allocator")),
+            ("free_of_foreign_block_is_noticed", || {
+                expect_no_block("foreign", 64, "that is no memory of this allocator");
+            }),
+            ("free_of_no_address_is_noticed", || {
+                expect_no_block("no_address", 64, "that is no memory of this allocator");
+            }),
+            ("free_with_layout_of_other_class_is_noticed", || {
+                expect_no_block("other_class", 192, "there are blocks of 64");
+            }),
+            ("free_of_large_block_as_small_is_noticed", || {
+                expect_no_block("large_as_small", 64, "a large block is there");
+            }),
+            ("free_of_freed_memory_is_noticed", || expect_no_block("freed_memory", 64, "no block is there")),
             ("double_free_of_large_block_is_noticed", || expect_no_large("large_twice")),
             ("free_inside_large_block_is_noticed", || expect_no_large("inside_large")),
             ("free_near_large_blocks_start_is_noticed", || expect_no_large("inside_large_near")),
-            ("free_of_small_block_as_large_is_noticed", || expect_no_large("small_as_large")),
+            ("free_of_small_block_as_large_is_noticed", || {
+                expect_no_large_but("small_as_large", "there are blocks of 64");
+            }),
             ("free_of_foreign_block_as_large_is_noticed", || expect_no_large("foreign_as_large")),
         ],
     );
@@ -74,15 +92,20 @@ fn expect_double_free(name: &str) {
 }
 
 #[track_caller]
-fn expect_no_block(name: &str) {
-    expect_abort(name, |address| format!("magalloc: free of {address}, which is not a block of that size\n"));
+fn expect_no_block(name: &str, told: usize, found: &str) {
+    expect_abort(name, |address| {
+        format!("magalloc: free of {address}, which is not a block of that size (of the class of {told}): {found}\n")
+    });
 }
 
 #[track_caller]
 fn expect_no_large(name: &str) {
-    expect_abort(name, |address| {
-        format!("magalloc: free of {address}, which is not a live large block: freed twice, or never allocated\n")
-    });
+    expect_no_large_but(name, "freed twice, or never allocated");
+}
+
+#[track_caller]
+fn expect_no_large_but(name: &str, found: &str) {
+    expect_abort(name, |address| format!("magalloc: free of {address}, which is not a live large block: {found}\n"));
 }
 
 /// Says the address. What it needs for that is in use no more when it returns.

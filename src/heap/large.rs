@@ -11,6 +11,7 @@
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
 use crate::depot::spans::Span;
+use crate::size_class::shape;
 use crate::slab::GranuleUse;
 use crate::sys::{Pages, Relocated, platform};
 
@@ -47,11 +48,21 @@ fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
     {
         return Span { region, first, granules: region.descriptor(first).granules() };
     }
-    platform::fatal(&[
-        b"magalloc: free of ",
-        &platform::hex(block.addr()),
-        b", which is not a live large block: freed twice, or never allocated",
-    ])
+    invalid_free(depot, block)
+}
+
+#[cold]
+#[inline(never)]
+fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
+    let found = depot.regions.find(block.addr()).map(|(region, granule)| region.granule_use(granule));
+    let address = platform::hex(block.addr());
+    if let Some(GranuleUse::Slab(class)) = found {
+        let bytes = platform::decimal(shape(class).bytes as usize);
+        let what = b", which is not a live large block: there are blocks of ";
+        platform::fatal(&[b"magalloc: free of ", &address, what, &bytes])
+    }
+    let what = b", which is not a live large block: freed twice, or never allocated";
+    platform::fatal(&[b"magalloc: free of ", &address, what])
 }
 
 /// Frees a block.

@@ -32,7 +32,7 @@ impl Owners {
             let number = divide(shape, offset);
             // Not a block's start, or in the tail behind the last block.
             if number * bytes != offset || number >= shape.blocks as usize {
-                invalid_free(block);
+                invalid_free(depot, class, block);
             }
             let word = number / 64;
             let word_blocks = (shape.blocks as usize - word * 64).min(64);
@@ -54,7 +54,7 @@ impl Owners {
                 }
                 bit = divide(shape, offset);
                 if bit * bytes != offset {
-                    invalid_free(neighbour);
+                    invalid_free(depot, class, neighbour);
                 }
             }
             self.release_blocks(depot, me, &slab, word, mask);
@@ -142,9 +142,9 @@ fn locate<'h, P: Pages>(
     shape: &SizeClass,
     block: Slot,
 ) -> (SlabRef<'h>, usize) {
-    let Some((region, granule)) = depot.regions.find(block.addr()) else { invalid_free(block) };
+    let Some((region, granule)) = depot.regions.find(block.addr()) else { invalid_free(depot, class, block) };
     if region.granule_use(granule) != GranuleUse::Slab(class) {
-        invalid_free(block);
+        invalid_free(depot, class, block);
     }
     let first = if shape.granules == 1 {
         granule
@@ -201,6 +201,28 @@ fn double_free(block: Slot) -> ! {
 
 #[cold]
 #[inline(never)]
-fn invalid_free(block: Slot) -> ! {
-    platform::fatal(&[b"magalloc: free of ", &platform::hex(block.addr()), b", which is not a block of that size"])
+fn invalid_free<P: Pages>(depot: &Depot<P>, class: ClassIndex, block: Slot) -> ! {
+    let told = platform::decimal(shape(class).bytes as usize);
+    let found = depot.regions.find(block.addr()).map(|(region, granule)| region.granule_use(granule));
+    let digits;
+    let (what, bytes): (&[u8], &[u8]) = match found {
+        Some(GranuleUse::Slab(found)) if found == class => (b"no block begins there", b""),
+        Some(GranuleUse::Slab(found)) => {
+            digits = platform::decimal(shape(found).bytes as usize);
+            (b"there are blocks of ", &digits)
+        }
+        Some(GranuleUse::Large) => (b"a large block is there", b""),
+        Some(GranuleUse::Other) => (b"no block is there", b""),
+        None => (b"that is no memory of this allocator", b""),
+    };
+    let address = platform::hex(block.addr());
+    platform::fatal(&[
+        b"magalloc: free of ",
+        &address,
+        b", which is not a block of that size (of the class of ",
+        &told,
+        b"): ",
+        what,
+        bytes,
+    ])
 }
