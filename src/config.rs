@@ -36,6 +36,13 @@ pub(crate) const GROUP_CHUNKS: usize = 64;
 #[cfg(loom)]
 pub(crate) const GROUP_CHUNKS: usize = 2;
 
+/// Bits of a word of a summary that are used: all.
+#[cfg(not(loom))]
+pub(crate) const SUMMARY_WIDTH: usize = 64;
+/// Bits of a word of a summary in a model, so that three levels are 8 places.
+#[cfg(loom)]
+pub(crate) const SUMMARY_WIDTH: usize = 2;
+
 /// Address space of the first region, in bytes: 1 TiB where pointers have 64 bits, so that one region is
 /// enough for any machine; 512 MiB where they have 32.
 #[cfg(target_pointer_width = "64")]

@@ -43,7 +43,7 @@ mod options;
 mod environment;
 #[cfg(not(loom))]
 mod os;
-modelled! { meta slab chunk_group }
+modelled! { meta summary slab chunk_group }
 
 #[cfg(not(loom))]
 mod granule_map;

@@ -20,6 +20,8 @@ mod out_of_memory;
 mod purging;
 #[cfg(test)]
 mod resting;
+#[cfg(test)]
+mod searching;
 mod stats;
 
 pub use stats::{ClassStats, Stats};

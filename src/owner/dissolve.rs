@@ -125,10 +125,7 @@ impl Owners {
             self.receive(depot, me, id);
             return;
         }
-        let pushed = self
-            .owner_hinted(number)
-            .is_some_and(|owner| owner.notify(id, |next| slab.descriptor().set_link(next)).is_ok());
-        if !pushed {
+        if self.notify(number, slab).is_err() {
             depot.give_slab(slab);
         }
     }

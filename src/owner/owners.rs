@@ -12,7 +12,7 @@
 //! # Not here    where slabs come from (see `refill`), giving blocks back (see `dissolve`)
 //! ```
 
-use crate::config::{CACHE_WORDS, RECORDS_MAX};
+use crate::config::{CACHE_WORDS, RECORDS_MAX, SUMMARY_WIDTH};
 use crate::depot::Depot;
 use crate::depot::alarm::Call;
 use crate::granule_map::SlabRef;
@@ -20,6 +20,7 @@ use crate::meta::Range;
 use crate::owner::notify::{Closed, NotifyStack};
 use crate::owner::number_set::NumberSet;
 use crate::size_class::{self, CLASS_COUNT};
+use crate::summary::Summary;
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, SlabId};
@@ -65,14 +66,6 @@ impl Owner {
         self.current[class.get()].store(SlabId::raw_option(slab), Ordering::Relaxed);
     }
 
-    /// Puts a slab that the caller holds on the notify stack.
-    ///
-    /// # Errors
-    /// `Closed`: the owner has no thread; the caller keeps the slab.
-    pub(super) fn notify(&self, slab: SlabId, set_link: impl Fn(Option<SlabId>)) -> Result<(), Closed> {
-        self.notified.push(slab, set_link)
-    }
-
     pub(super) fn list_len(&self, class: ClassIndex) -> u8 {
         // ordering: Relaxed, I1.
         self.list_len[class.get()].load(Ordering::Relaxed)
@@ -108,6 +101,8 @@ impl Owner {
 #[derive(Debug)]
 pub struct Owners {
     range: Range<Record>,
+    /// Owners whose notify stacks may have slabs.
+    notified: Summary<NOTIFIED_LEAVES, NOTIFIED_MIDDLES>,
     /// Owners whose threads have ended.
     orphans: NumberSet,
     /// Owners whose threads have ended and left all that they had, caches included, as it was: to everybody else they
@@ -122,6 +117,10 @@ pub struct Owners {
 /// Slabs that a fork's child makes before it brings home what its parent's other threads had: most children start
 /// another program at once, and to touch 8 threads' caches copies more than 100 pages.
 const GONE_SLABS: u8 = 4;
+
+/// Words of the summary of notify stacks.
+const NOTIFIED_LEAVES: usize = RECORDS_MAX / SUMMARY_WIDTH;
+const NOTIFIED_MIDDLES: usize = NOTIFIED_LEAVES.div_ceil(SUMMARY_WIDTH);
 
 /// Words of the set of resting owners: its bound is 64 times as many.
 const RESTING_WORDS: usize = 1;
@@ -158,6 +157,7 @@ impl Owners {
     pub const fn new() -> Self {
         Self {
             range: Range::new(RANGE_BYTES),
+            notified: Summary::new(),
             orphans: NumberSet::new(),
             resting: NumberSet::new(),
             gone: NumberSet::new(),
@@ -262,11 +262,27 @@ impl Owners {
         taken
     }
 
+    /// Puts a slab that the caller holds on the notify stack of owner number `number`, if it was made.
+    ///
+    /// # Errors
+    /// `Closed`: the owner has no thread; the caller keeps the slab.
+    pub(super) fn notify(&self, number: u32, slab: SlabRef<'_>) -> Result<(), Closed> {
+        let owner = self.owner_hinted(number).ok_or(Closed)?;
+        owner.notified.push(slab.id(), |next| slab.descriptor().set_link(next))?;
+        self.notified.note(number as usize);
+        Ok(())
+    }
+
     /// Gives the slabs that others have put on notify stacks to the depot: their owners may be idle, or, in the child
-    /// of a fork, gone.
+    /// of a fork, gone. Looks at those stacks only that may have some: its cost does not grow with the owners made.
     pub(super) fn fetch_notified<P: Pages>(&self, depot: &Depot<P>) {
-        for number in 0..self.made().min(RECORDS_MAX) {
-            give_chain(depot, self.owner(OwnerIndex(number as u32)).notified.take_all());
+        let mut from = 0;
+        while let Some(number) = self.notified.next(from) {
+            self.notified.clear(number, || {
+                give_chain(depot, self.owner(OwnerIndex(number as u32)).notified.take_all());
+                false
+            });
+            from = number + 1;
         }
     }
 
@@ -289,6 +305,8 @@ impl Owners {
     }
 
     pub(super) fn owner(&self, index: OwnerIndex) -> &Owner {
+        #[cfg(test)]
+        crate::summary::steps::step();
         // SAFETY: an index comes from `adopt`.
         let record = unsafe { self.range.get(index.get()) };
         // SAFETY: the owner comes first; committed, type-stable, and atomics only.
@@ -322,6 +340,7 @@ impl Owners {
     /// Nobody uses any owner, now or later.
     pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
         let made = self.made();
+        self.notified.reset();
         self.orphans.reset(made);
         self.resting.reset(made);
         self.gone.reset(made);

@@ -1,0 +1,275 @@
+//! A hierarchical bitset that may say too much: where to look for what is rare, without looking everywhere.
+//!
+//! ```text
+//! # Role        answers "which is the lowest place at or after this one where there may be something?" by at most two
+//!               words a level, however many places there are. The somethings themselves are elsewhere: slabs on notify
+//!               stacks, partial slabs, free granules, chunks to purge.
+//! # Shape       three levels of words; a bit of a level stands for a word of the level below, a bit of the lowest for a
+//!               place
+//! # Invariants  I1: where there is something, the bits of the place are set at all levels, or a thread is on its way:
+//!                   one that put something there and is going to `note` it, or one that is in `clear`.
+//!               I2: a set bit promises nothing.
+//! # Ordering    SUMMARY: whoever puts something somewhere then looks at the bits; whoever clears a bit then looks whether
+//!               there is something. A sequentially consistent fence lies between the two on each side, so one of the two
+//!               sees the other. Where a bit is written, it is by a read-modify-write, and so are those above it: whoever
+//!               is second sees the other's work.
+//! # Progress    `note` and `clear` are wait-free, `next` is lock-free. A thread that is stopped in `clear` withholds what
+//!               is at that place until something else is put there.
+//! ```
+//! # Zeroed memory is an empty set.
+//! ```text
+//! # Not here    what is looked for
+//! # Checked by  loom_tests/summary.rs
+//! ```
+
+#[cfg(all(test, not(loom)))]
+pub(crate) mod steps;
+
+use crate::config::SUMMARY_WIDTH;
+use crate::sync::planted::bug;
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Levels of words.
+const LEVELS: usize = 3;
+
+/// A set of `LEAVES * SUMMARY_WIDTH` places.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Summary<const LEAVES: usize, const MIDDLES: usize> {
+    leaves: [AtomicU64; LEAVES],
+    middles: [AtomicU64; MIDDLES],
+    top: [AtomicU64; 1],
+}
+
+impl<const LEAVES: usize, const MIDDLES: usize> Default for Summary<LEAVES, MIDDLES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A bit of a level: its word, and its number there.
+fn split(bit: usize) -> (usize, u64) {
+    (bit / SUMMARY_WIDTH, 1 << (bit % SUMMARY_WIDTH))
+}
+
+impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
+    /// Nothing anywhere.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        const { assert!(LEAVES <= MIDDLES * SUMMARY_WIDTH && MIDDLES <= SUMMARY_WIDTH) };
+        Self {
+            leaves: [const { AtomicU64::new(0) }; LEAVES],
+            middles: [const { AtomicU64::new(0) }; MIDDLES],
+            top: [const { AtomicU64::new(0) }; 1],
+        }
+    }
+
+    /// Nothing anywhere.
+    #[cfg(loom)]
+    pub fn new() -> Self {
+        const { assert!(LEAVES <= MIDDLES * SUMMARY_WIDTH && MIDDLES <= SUMMARY_WIDTH) };
+        Self {
+            leaves: core::array::from_fn(|_| AtomicU64::new(0)),
+            middles: core::array::from_fn(|_| AtomicU64::new(0)),
+            top: core::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    fn level(&self, level: usize) -> &[AtomicU64] {
+        match level {
+            0 => &self.leaves,
+            1 => &self.middles,
+            _ => &self.top,
+        }
+    }
+
+    /// Notes that there is something at `place`, after it was put there.
+    pub fn note(&self, place: usize) {
+        if !bug("note without a fence") {
+            // ordering: SeqCst [SUMMARY] what was put comes before the looks below; pairs with the fence in `clear`.
+            fence(Ordering::SeqCst);
+        }
+        let mut bit = place;
+        for level in 0..LEVELS {
+            let (word, mask) = split(bit);
+            // ordering: Relaxed; the fence orders it.
+            if self.level(level)[word].load(Ordering::Relaxed) & mask == 0 {
+                self.set(level, bit);
+                return;
+            }
+            bit = word;
+        }
+    }
+
+    /// Sets a bit of `level` and those above it.
+    fn set(&self, level: usize, mut bit: usize) {
+        for level in level..LEVELS {
+            let (word, mask) = split(bit);
+            if bug("bit not set where it is seen") && self.level(level)[word].load(Ordering::Relaxed) & mask != 0 {
+                return;
+            }
+            // ordering: AcqRel [SUMMARY] after what was put below it; pairs with the clearing in `clear`.
+            self.level(level)[word].fetch_or(mask, Ordering::AcqRel);
+            bit = word;
+        }
+    }
+
+    /// Clears the bits of `place`, where nothing was found, unless `look` says that something is there (again).
+    pub fn clear(&self, place: usize, look: impl FnOnce() -> bool) {
+        let (word, mask) = split(place);
+        // ordering: AcqRel [SUMMARY] before the look; pairs with the setting in `set`.
+        let rest = self.leaves[word].fetch_and(!mask, Ordering::AcqRel) & !mask;
+        // ordering: SeqCst [SUMMARY] pairs with the fence in `note`.
+        fence(Ordering::SeqCst);
+        let found = look();
+        if bug("cleared without a second look") {
+            return;
+        }
+        if found {
+            self.set(0, place);
+        } else if rest == 0 {
+            self.clear_above(0, word);
+        }
+    }
+
+    /// Clears the bit that stands for `word` of `level`, which was empty, unless it is not (again); and so on upwards.
+    fn clear_above(&self, level: usize, word: usize) {
+        let mut below = word;
+        for level in level + 1..LEVELS {
+            let (word, mask) = split(below);
+            // ordering: AcqRel [SUMMARY], as in `clear`.
+            let rest = self.level(level)[word].fetch_and(!mask, Ordering::AcqRel) & !mask;
+            // ordering: SeqCst [SUMMARY], as in `clear`.
+            fence(Ordering::SeqCst);
+            // ordering: Relaxed; the fence orders it, and what is found there is looked for anew.
+            let found = self.level(level - 1)[below].load(Ordering::Relaxed) != 0;
+            if found && !bug("upper bit cleared without a second look") {
+                self.set(level, below);
+                return;
+            }
+            if rest != 0 {
+                return;
+            }
+            below = word;
+        }
+    }
+
+    /// The lowest place from `from` on where there may be something.
+    #[must_use]
+    pub fn next(&self, from: usize) -> Option<usize> {
+        loop {
+            match self.climb(from) {
+                Climbed::Found(place) => return Some(place),
+                Climbed::End => return None,
+                // Whoever emptied the word has not cleared its bit (yet).
+                Climbed::Empty { level, word } => self.clear_above(level, word),
+            }
+        }
+    }
+
+    /// Looks upwards for the first level with a bit behind `from`, and from there down to the place.
+    fn climb(&self, from: usize) -> Climbed {
+        let mut next = from;
+        for level in 0..LEVELS {
+            let word = next / SUMMARY_WIDTH;
+            let Some(bits) = self.look(level, word) else { return Climbed::End };
+            let behind = bits >> (next % SUMMARY_WIDTH) << (next % SUMMARY_WIDTH);
+            if behind == 0 {
+                next = word + 1;
+                continue;
+            }
+            let mut found = word * SUMMARY_WIDTH + behind.trailing_zeros() as usize;
+            for level in (0..level).rev() {
+                match self.look(level, found) {
+                    None => return Climbed::End,
+                    Some(0) => return Climbed::Empty { level, word: found },
+                    Some(bits) => found = found * SUMMARY_WIDTH + bits.trailing_zeros() as usize,
+                }
+            }
+            return Climbed::Found(found);
+        }
+        Climbed::End
+    }
+
+    /// A word of a level, if the level has so many.
+    fn look(&self, level: usize, word: usize) -> Option<u64> {
+        #[cfg(all(test, not(loom)))]
+        steps::step();
+        // ordering: Acquire [SUMMARY] a set bit leads to what was put before it was set.
+        self.level(level).get(word).map(|word| word.load(Ordering::Acquire))
+    }
+
+    /// Forgets everything, at the end of the process.
+    pub fn reset(&self) {
+        while let Some(place) = self.next(0) {
+            self.clear(place, || false);
+        }
+    }
+}
+
+/// What a search came upon.
+enum Climbed {
+    /// A place.
+    Found(usize),
+    /// A word of that level that is empty, though the bit that stands for it is set.
+    Empty { level: usize, word: usize },
+    /// Nothing further on.
+    End,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use super::steps::steps_of;
+
+    /// 65,536 places.
+    type Large = Summary<1024, 16>;
+
+    #[test]
+    fn places_are_found_lowest_first() {
+        let summary = Large::new();
+        let places = [0, 1, 63, 64, 4095, 4096, 40_000, 65_535];
+        places.iter().rev().for_each(|&place| summary.note(place));
+        let mut from = 0;
+        let found = std::iter::from_fn(|| {
+            let place = summary.next(from)?;
+            from = place + 1;
+            Some(place)
+        });
+        assert!(found.eq(places));
+        assert_eq!(summary.next(65_536), None);
+        summary.reset();
+        assert_eq!(summary.next(0), None);
+        assert_eq!(summary.top[0].load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_search_looks_at_a_few_words_however_far_it_goes() {
+        let summary = Large::new();
+        assert!(steps_of(|| assert_eq!(summary.next(0), None)) <= LEVELS as u64);
+        summary.note(65_535);
+        assert!(steps_of(|| assert_eq!(summary.next(0), Some(65_535))) <= 2 * LEVELS as u64);
+    }
+
+    #[test]
+    fn what_is_there_again_stays_noted() {
+        let summary = Large::new();
+        summary.note(5000);
+        summary.clear(5000, || true);
+        assert_eq!(summary.next(0), Some(5000));
+        summary.clear(5000, || false);
+        assert_eq!(summary.next(0), None);
+    }
+
+    #[test]
+    fn an_upper_bit_that_was_left_behind_misleads_nobody() {
+        let summary = Large::new();
+        summary.note(7);
+        summary.note(9000);
+        // As by a thread that was stopped after the first step of `clear`.
+        summary.leaves[0].store(0, Ordering::Relaxed);
+        assert_eq!(summary.next(0), Some(9000));
+        summary.note(7);
+        assert_eq!(summary.next(0), Some(7));
+    }
+}
