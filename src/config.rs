@@ -141,6 +141,21 @@ pub(crate) const SMALL_HEAP_BYTES: usize = 4 << 20;
 /// A large block of at least this many bytes moves by remapping its pages: below, copying is as fast.
 pub(crate) const RELOCATE_BYTES_MIN: usize = 4 << 20;
 
+/// log2 of `MAPPED_BYTES_MIN`.
+pub(crate) const MAPPED_SLOT_SHIFT: u32 = 28;
+/// A block of at least this many bytes is a kernel mapping of its own: 256 MiB. To fill it takes some 60 ms with the page
+/// faults, and half of that where it is used again without them; below, that is worth keeping memory for, and a process may
+/// have 65,530 mappings only.
+pub(crate) const MAPPED_BYTES_MIN: usize = 1 << MAPPED_SLOT_SHIFT;
+/// Bits of the addresses that the kernel gives a process that asks for no particular one.
+const ADDRESS_BITS: u32 = match usize::BITS {
+    64 if cfg!(target_arch = "x86_64") => 47,
+    64 => 48,
+    bits => bits,
+};
+/// Parts of the address space in each of which one such block can begin.
+pub(crate) const MAPPED_SLOTS: usize = 1 << (ADDRESS_BITS - MAPPED_SLOT_SHIFT);
+
 const _: () = assert!(CHUNK_GRANULES == u64::BITS as usize);
 const _: () = assert!(GROUP_CHUNKS <= u64::BITS as usize);
 #[cfg(not(loom))]

@@ -123,6 +123,28 @@ impl<P: Pages> Os<P> {
         Some(start)
     }
 
+    /// See `Pages::map`.
+    pub fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.count();
+        let start = self.pages.map(bytes)?;
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
+        Some(start)
+    }
+
+    /// See `Pages::remap`.
+    ///
+    /// # Safety
+    /// As there.
+    pub unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>> {
+        self.count();
+        // SAFETY: the same promise.
+        let moved = unsafe { self.pages.remap(start, bytes, new_bytes) }?;
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.fetch_add(new_bytes.wrapping_sub(bytes), Ordering::Relaxed);
+        Some(moved)
+    }
+
     /// Lends out `bytes` of reserved address space from now on; at most once at a time.
     pub fn open_annex(&self, start: NonNull<u8>, bytes: usize) {
         // ordering: Relaxed; published by the next one.

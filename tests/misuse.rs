@@ -12,6 +12,8 @@ static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
 /// Sizes of a small and of a large block.
 const SMALL: usize = 64;
 const LARGE: usize = 200_000;
+/// And of one that is a kernel mapping of its own.
+const MAPPED: usize = 300 << 20;
 
 fn main() {
     process::main(
@@ -36,6 +38,9 @@ fn main() {
                 free_small(block, SMALL);
             }),
             ("large_twice", large_twice),
+            ("mapped_twice", mapped_twice),
+            ("inside_mapped", || give(&GLOBAL, said(take(&GLOBAL, MAPPED).wrapping_add(64 << 10)), MAPPED)),
+            ("mapped_as_small", || free_small(said(take(&GLOBAL, MAPPED)), SMALL)),
             ("inside_large", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(64 << 10)), LARGE)),
             ("inside_large_near", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(16)), LARGE)),
             ("small_as_large", || give(&GLOBAL, said(take(&GLOBAL, SMALL)), LARGE)),
@@ -68,6 +73,9 @@ fn main() {
             }),
             ("free_of_freed_memory_is_noticed", || expect_no_block("freed_memory", 64, "no block is there")),
             ("double_free_of_large_block_is_noticed", || expect_no_large("large_twice")),
+            ("double_free_of_mapped_block_is_noticed", || expect_no_large("mapped_twice")),
+            ("free_inside_mapped_block_is_noticed", || expect_no_large("inside_mapped")),
+            ("free_of_mapped_block_as_small_is_noticed", || expect_no_block("mapped_as_small")),
             ("free_inside_large_block_is_noticed", || expect_no_large("inside_large")),
             ("free_near_large_blocks_start_is_noticed", || expect_no_large("inside_large_near")),
             ("free_of_small_block_as_large_is_noticed", || {
@@ -184,4 +192,10 @@ fn large_twice() {
     let block = said(take(&GLOBAL, LARGE));
     give(&GLOBAL, block, LARGE);
     give(&GLOBAL, block, LARGE);
+}
+
+fn mapped_twice() {
+    let block = said(take(&GLOBAL, MAPPED));
+    give(&GLOBAL, block, MAPPED);
+    give(&GLOBAL, block, MAPPED);
 }

@@ -74,6 +74,13 @@ fn large_block_freed_twice_aborts() {
 }
 
 #[test]
+fn wrong_addresses_of_a_block_that_is_a_mapping_abort() {
+    expect_line("free_inside_mapped_block", None, "magalloc: free of", NOT_LIVE);
+    expect_line("free_inside_mapped_block", Some("ignore"), "magalloc: free of", NOT_LIVE);
+    expect_line("free_of_mapped_block_twice", None, "magalloc: free of", NOT_LIVE);
+}
+
+#[test]
 fn address_inside_small_block_aborts_when_it_leaves_the_cache() {
     let end = ", which is not a block of that size (of the class of 1024): no block begins there";
     expect_line("free_inside_small_block", None, "magalloc: free of", end);

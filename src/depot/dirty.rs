@@ -115,7 +115,7 @@ impl<P: Pages> Depot<P> {
                 }
             }
         }
-        self.budget.reset(held);
+        self.budget.reset(held + self.mapping_bytes());
         // ordering: Relaxed; the caller is alone.
         self.dirty.store(dirty, Ordering::Relaxed);
     }

@@ -30,6 +30,7 @@ use crate::size_class::SLAB_GRANULES_MAX;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::{HugeAdvice, HugePage, Pages};
 use crate::units::GranuleIndex;
+use core::ptr::NonNull;
 
 /// Granules of a huge page.
 const HUGE_PAGE_GRANULES: usize = HUGE_PAGE_BYTES / GRANULE_BYTES;
@@ -148,6 +149,18 @@ impl<P: Pages> Depot<P> {
         note_huge(&inside);
         // SAFETY: the chunks are committed with the span.
         unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
+    }
+
+    /// Advises the kernel about a block that is a mapping of its own: `grown`, it was filled so far, so it will be.
+    pub(super) fn advise_mapping(&self, start: NonNull<u8>, bytes: usize, grown: bool) {
+        let advice = match self.settings.huge_pages() {
+            HugePages::Never => HugeAdvice::Never,
+            HugePages::Always => HugeAdvice::Always,
+            HugePages::Auto if grown && self.has_room_for_huge_page() => HugeAdvice::Always,
+            HugePages::System | HugePages::Auto => return,
+        };
+        // SAFETY: the caller's mapping.
+        unsafe { self.os.advise(start, bytes, advice) };
     }
 
     /// Is the heap large enough for a huge page to count little, and far enough from every limit?

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty, huge_pages -> slabs
+//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty, huge_pages -> slabs;
+//!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
 pub mod alarm;
 pub mod budget;
 pub mod hand;
+pub mod mapping_table;
 pub mod spare;
 pub mod stash;
 
@@ -18,6 +20,8 @@ pub mod dirty;
 pub mod huge_pages;
 #[cfg(not(loom))]
 pub mod magazines;
+#[cfg(not(loom))]
+pub mod mappings;
 #[cfg(not(loom))]
 pub mod slabs;
 #[cfg(not(loom))]

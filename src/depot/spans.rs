@@ -17,6 +17,7 @@ use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::hand::Hand;
 use crate::depot::huge_pages::Pause;
 use crate::depot::magazines::MagazinePool;
+use crate::depot::mappings::Mappings;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
@@ -39,6 +40,8 @@ pub struct Depot<P> {
     pub budget: Budget,
     /// The most bytes that were ever held.
     held_peak: AtomicUsize,
+    /// Blocks that are kernel mappings of their own.
+    pub mappings: Mappings,
     /// Is there anything to purge?
     pub alarm: Alarm,
     /// What a purge has in hand.
@@ -142,6 +145,7 @@ impl<P: Pages> Depot<P> {
             settings: Settings::new(),
             budget: Budget::new(),
             held_peak: AtomicUsize::new(0),
+            mappings: Mappings::new(),
             alarm: Alarm::new(),
             hand: Hand::new(),
             huge_pages_pause: Pause::new(),
@@ -159,17 +163,37 @@ impl<P: Pages> Depot<P> {
             match self.try_claim_span(granules, align) {
                 Ok(span) => return Some(span),
                 Err(Refused::ByKernel) => return None,
-                Err(Refused::ByLimit) => {
-                    // What is free and dirty counts too, but did not fit.
-                    let bytes = granules.saturating_mul(GRANULE_BYTES);
-                    let purged = self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules);
-                    // Another thread may have given back meanwhile what this one was going to.
-                    let fits = || self.budget.held().saturating_add(bytes) <= self.settings.hard_limit();
-                    if !purged && !fits() {
-                        return None;
-                    }
-                }
+                Err(Refused::ByLimit) if self.make_room(granules.saturating_mul(GRANULE_BYTES)) => {}
+                Err(Refused::ByLimit) => return None,
             }
+        }
+    }
+
+    /// At the hard limit: gives back what is free and dirty, which counts too, so that `bytes` fit. `false`: to try again
+    /// would be in vain.
+    fn make_room(&self, bytes: usize) -> bool {
+        let purged = self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules);
+        // Another thread may have given back meanwhile what this one was going to.
+        purged || self.budget.held().saturating_add(bytes) <= self.settings.hard_limit()
+    }
+
+    /// Counts `bytes` more as held. `false`: the hard limit does not allow them.
+    pub(super) fn take_within_limit(&self, bytes: usize) -> bool {
+        loop {
+            if self.budget.take(bytes, self.settings.hard_limit()) {
+                return true;
+            }
+            if !self.make_room(bytes) {
+                return false;
+            }
+        }
+    }
+
+    /// After more was taken: keeps the peak and, where the soft limit presses, the bound.
+    pub(super) fn note_held_more(&self) {
+        self.note_peak();
+        if self.is_pressed() {
+            self.keep_bound();
         }
     }
 
@@ -441,6 +465,8 @@ impl<P: Pages> Depot<P> {
     pub unsafe fn release(&self) {
         // SAFETY: the caller's promise.
         unsafe { self.magazines.release(&self.os) };
+        // SAFETY: the caller's promise.
+        unsafe { self.release_mappings() };
         self.os.close_annex();
         for region in self.regions.take_all() {
             // SAFETY: the caller's promise; taken out of the list, so it is released once.

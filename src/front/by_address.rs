@@ -175,19 +175,27 @@ impl Magalloc {
             Found::Foreign if HEAP.is_closed() || disabled::system().is_some() => None,
             Found::Foreign if HEAP.depot().settings.foreign() == Foreign::Ignore => None,
             Found::Foreign => foreign(block, caller),
-            Found::Nothing => fatal(&[
-                b"magalloc: ",
-                caller,
-                b" of ",
-                &hex(block.addr()),
-                b", which is not a live block: freed twice, or not the address that malloc gave",
-            ]),
+            Found::Nothing => not_live(block, caller),
         }
     }
 }
 
 #[cold]
+fn not_live(block: *const u8, caller: &[u8]) -> ! {
+    fatal(&[
+        b"magalloc: ",
+        caller,
+        b" of ",
+        &hex(block.addr()),
+        b", which is not a live block: freed twice, or not the address that malloc gave",
+    ])
+}
+
+#[cold]
 fn foreign(block: *const u8, caller: &[u8]) -> ! {
+    if HEAP.depot().mappings.was_taken(block.addr()) {
+        not_live(block, caller);
+    }
     fatal(&[
         b"magalloc: ",
         caller,

@@ -11,6 +11,7 @@
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
 use crate::depot::spans::Span;
+use crate::heap::mapped;
 use crate::size_class::shape;
 use crate::slab::GranuleUse;
 use crate::sys::{Pages, Relocated, platform};
@@ -21,6 +22,9 @@ fn granules(size: usize) -> usize {
 
 /// A block of `size` bytes at `align`; null at the end of memory.
 pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    if let Some(block) = mapped::allocate(depot, size, align) {
+        return block.as_ptr();
+    }
     let Some(span) = depot.claim_span(granules(size), align.div_ceil(GRANULE_BYTES)) else {
         return core::ptr::null_mut();
     };
@@ -40,8 +44,14 @@ fn begin(span: &Span<'_>) {
     span.region.set_granule_use(span.first, GranuleUse::Large);
 }
 
+/// The same for a span to which the block's pages were moved.
+pub(super) fn begin_moved(span: &Span<'_>) {
+    begin(span);
+    span.region.descriptor(span.first).set_moved();
+}
+
 /// The span of a live large block.
-fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
+pub(super) fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
     if let Some((region, first)) = depot.regions.find(block.addr())
         && region.granule_use(first) == GranuleUse::Large
         && region.address(first).as_ptr() == block
@@ -67,6 +77,9 @@ fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
 
 /// Frees a block.
 pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
+    if mapped::free(depot, block) {
+        return;
+    }
     let span = span_of(depot, block);
     span.region.set_granule_use(span.first, GranuleUse::Other);
     give(depot, &span, span.region.descriptor(span.first).is_moved());
@@ -90,6 +103,9 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
 
 /// Changes the size of a block; null where it would have to be copied.
 pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> *mut u8 {
+    if let Some(resized) = mapped::resize(depot, block, new_size, align) {
+        return resized;
+    }
     let span = span_of(depot, block);
     let descriptor = span.region.descriptor(span.first);
     let wanted = granules(new_size);
@@ -118,13 +134,18 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
         return core::ptr::null_mut();
     }
     depot.want_huge_pages_inside(&new.tail(span.granules));
-    begin(&new);
-    new.region.descriptor(new.first).set_moved();
-    span.region.set_granule_use(span.first, GranuleUse::Other);
-    if descriptor.is_moved() || relocated == Relocated::Copied {
-        give(depot, &span, descriptor.is_moved());
-    } else {
-        depot.free_clean_span(&span);
-    }
+    begin_moved(&new);
+    give_moved(depot, &span, relocated);
     to.as_ptr()
+}
+
+/// Gives back the span of a block whose pages were moved elsewhere.
+pub(super) fn give_moved<P: Pages>(depot: &Depot<P>, span: &Span<'_>, relocated: Relocated) {
+    let is_moved = span.region.descriptor(span.first).is_moved();
+    span.region.set_granule_use(span.first, GranuleUse::Other);
+    if is_moved || relocated == Relocated::Copied {
+        give(depot, span, is_moved);
+    } else {
+        depot.free_clean_span(span);
+    }
 }

@@ -14,6 +14,9 @@ mod huge_pages;
 #[cfg(test)]
 mod idle_caches;
 mod large;
+mod mapped;
+#[cfg(test)]
+mod mapping;
 #[cfg(test)]
 mod out_of_memory;
 #[cfg(test)]
@@ -77,7 +80,9 @@ impl<P: Pages> Heap<P> {
 
     /// What is known of the address of a block.
     pub fn find(&self, block: *const u8) -> Found {
-        let Some((region, granule)) = self.depot.regions.find(block.addr()) else { return Found::Foreign };
+        let Some((region, granule)) = self.depot.regions.find(block.addr()) else {
+            return mapped::find(&self.depot, block.addr());
+        };
         match region.granule_use(granule) {
             GranuleUse::Slab(class) => Found::Small(class),
             GranuleUse::Large if region.address(granule).as_ptr().cast_const() == block => {

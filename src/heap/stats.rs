@@ -105,6 +105,12 @@ impl<P: Pages> Heap<P> {
         let mut stats = self.accounts();
         if !self.is_closed() {
             stats.resident = self.depot.regions.iter().map(|region| resident(&self.depot, region) as u64).sum();
+            for mapping in self.depot.mappings.iter() {
+                // SAFETY: mapped when it was looked at; the kernel tells if it is not any more.
+                let bytes =
+                    mapping.pointer().map_or(0, |start| unsafe { self.depot.os.resident(start, mapping.bytes) });
+                stats.resident += bytes as u64;
+            }
         }
         stats
     }
@@ -166,6 +172,13 @@ impl<P: Pages> Heap<P> {
         }
         let heap = chunks * CHUNK_BYTES;
         stats.metadata += stats.committed - heap as u64;
+        for mapping in self.depot.mappings.iter() {
+            stats.large_blocks += 1;
+            stats.live += mapping.bytes as u64;
+            stats.committed += mapping.bytes as u64;
+        }
+        stats.committed += self.depot.mappings.table_bytes() as u64;
+        stats.metadata += self.depot.mappings.table_bytes() as u64;
         for (_, committed) in [self.depot.magazines.extent(), self.owners.extent()] {
             stats.committed += committed as u64;
             stats.metadata += committed as u64;

@@ -153,6 +153,29 @@ unsafe impl Pages for FakePages {
         Some(start)
     }
 
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
+            return None;
+        }
+        let start = SystemPages.map(bytes)?;
+        self.reserved.lock().unwrap().push((start.addr().get(), bytes));
+        Some(start)
+    }
+
+    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>> {
+        assert!(self.is_reserved(start, bytes), "remap of what is not mapped");
+        if new_bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
+            return None;
+        }
+        let mut reserved = self.reserved.lock().unwrap();
+        // SAFETY: the same promise.
+        let moved = unsafe { SystemPages.remap(start, bytes, new_bytes) }?;
+        let known = reserved.iter().position(|&range| range == (start.addr().get(), bytes));
+        reserved.swap_remove(known.expect("remap of a whole mapping"));
+        reserved.push((moved.addr().get(), new_bytes));
+        Some(moved)
+    }
+
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
         assert!(self.is_reserved(start, bytes), "commit outside of a reservation");
         // SAFETY: the same promise.
@@ -261,8 +284,11 @@ unsafe impl Pages for FakePages {
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         let mut reserved = self.reserved.lock().unwrap();
-        let known = reserved.iter().position(|&range| range == (start.addr().get(), bytes));
-        reserved.swap_remove(known.expect("release of what was reserved, whole"));
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        let known = reserved.iter().position(|&(start, bytes)| start <= from && end <= start + bytes);
+        let (before, whole) = reserved.swap_remove(known.expect("release of what was reserved"));
+        let rest = [(before, from - before), (end, before + whole - end)];
+        reserved.extend(rest.into_iter().filter(|&(_, bytes)| bytes != 0));
         // SAFETY: the same promise.
         unsafe { SystemPages.release(start, bytes) };
     }

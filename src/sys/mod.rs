@@ -81,6 +81,9 @@ pub unsafe trait Pages: Sync {
     /// A new range of address space without access and without charge, or `None`.
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
 
+    /// New memory, readable and writable, at a place of the kernel's choice, or `None`.
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
+
     /// Makes reserved memory readable and writable. Idempotent: committed memory stays as it is.
     /// `false`: refused, nothing changed.
     ///
@@ -160,9 +163,16 @@ pub unsafe trait Pages: Sync {
     /// Bytes of memory that the group of processes to which this one belongs may use, where that is limited.
     fn memory_limit(&self) -> Option<usize>;
 
-    /// Gives a whole reservation back.
+    /// Changes the length of a mapping, in place or by moving it as a whole: what it had it keeps, as far as it fits, and
+    /// what is new reads as zero. `None`: refused, nothing changed.
     ///
     /// # Safety
-    /// The range is one that `reserve` returned, and nobody uses it any more.
+    /// The range is one that `map` or `remap` returned, or what is left of one, and the caller has it to itself.
+    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Gives a reservation back, or a mapping or a part of one.
+    ///
+    /// # Safety
+    /// The range is one that `reserve` returned, or part of one that `map` or `remap` did, and nobody uses it any more.
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
 }

@@ -53,6 +53,19 @@ static void usable_size_of_mapping(void)
     CHECK(malloc_usable_size(said(mapping())) == 0);
 }
 
+static void free_inside_mapped_block(void)
+{
+    char *block = malloc(300 << 20);
+    free(said(block + (100 << 20)));
+}
+
+static void free_of_mapped_block_twice(void)
+{
+    char *block = malloc(300 << 20);
+    free(said(block));
+    free(kept(block));
+}
+
 static void free_inside_large_block(void)
 {
     char *block = malloc(5 << 20);
@@ -99,4 +112,5 @@ static void free_of_small_block_twice(void)
 MAIN(SCENARIO(free_of_stack), SCENARIO(free_of_stack_as_first_call), SCENARIO(free_of_mapping),
      SCENARIO(realloc_of_mapping), SCENARIO(usable_size_of_mapping), SCENARIO(free_inside_large_block),
      SCENARIO(free_inside_first_granule_of_large_block), SCENARIO(free_of_large_block_twice),
-     SCENARIO(realloc_of_freed_large_block), SCENARIO(free_inside_small_block), SCENARIO(free_of_small_block_twice))
+     SCENARIO(realloc_of_freed_large_block), SCENARIO(free_inside_small_block), SCENARIO(free_of_small_block_twice),
+     SCENARIO(free_inside_mapped_block), SCENARIO(free_of_mapped_block_twice))

@@ -43,6 +43,15 @@ unsafe impl Pages for SystemPages {
         if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
     }
 
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let _errno = KeepErrno::new();
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+        let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, flags, -1, 0) };
+        if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
+    }
+
     unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let _errno = KeepErrno::new();
         // SAFETY: the caller's promise: the range is reserved by us. More access harms nobody.
@@ -191,10 +200,21 @@ unsafe impl Pages for SystemPages {
         super::cgroup::memory_limit()
     }
 
+    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>> {
+        let _errno = KeepErrno::new();
+        // SAFETY: the caller's promise. The kernel chooses a place where nothing is, if any.
+        let moved = unsafe { libc::mremap(start.as_ptr().cast(), bytes, new_bytes, libc::MREMAP_MAYMOVE) };
+        if moved == libc::MAP_FAILED { None } else { NonNull::new(moved.cast()) }
+    }
+
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         let _errno = KeepErrno::new();
-        // SAFETY: the caller's promise: a whole reservation that nobody uses.
-        unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+        // SAFETY: the caller's promise: nobody uses it.
+        if unsafe { libc::munmap(start.as_ptr().cast(), bytes) } != 0 {
+            // The kernel has joined it with a neighbour, and a process may have no further mapping. At least the pages go.
+            // SAFETY: as above.
+            unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+        }
     }
 }
 

@@ -1,0 +1,120 @@
+//! The largest blocks: a kernel mapping each.
+//!
+//! ```text
+//! # Role        blocks of `MAPPED_BYTES_MIN` and more, wherever the kernel has a place for them; where it has none, the
+//!               caller makes an ordinary large block
+//! # Growth      by the kernel, which moves page-table entries if it must. A block that grows beyond the bound moves to a
+//!               mapping, one that shrinks below half of it to a span, with its pages; in between it stays what it is
+//! # Zeroing     never needed: the kernel's memory is zero
+//! # Not here    the mappings and their accounts (see `depot::mappings`)
+//! ```
+
+use super::{Found, large};
+use crate::config::{GRANULE_BYTES, MAPPED_BYTES_MIN, RELOCATE_BYTES_MIN};
+use crate::depot::Depot;
+use crate::sys::{Pages, Relocated};
+use core::ptr::{NonNull, null_mut};
+
+/// What is known of an address outside of all regions.
+pub(super) fn find<P: Pages>(depot: &Depot<P>, address: usize) -> Found {
+    match depot.mappings.find(address) {
+        Some(mapping) => Found::Large { bytes: mapping.bytes },
+        None if depot.mappings.contains(address) => Found::Nothing,
+        None => Found::Foreign,
+    }
+}
+
+/// A block of `size` bytes at `align`, if it is large enough, and a mapping for it is to be had.
+pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize) -> Option<NonNull<u8>> {
+    if size < MAPPED_BYTES_MIN {
+        return None;
+    }
+    depot.claim_mapping(size.checked_next_multiple_of(GRANULE_BYTES)?, align)
+}
+
+/// Frees a block that is a mapping. `false`: it is none.
+pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> bool {
+    depot.free_mapping(block.addr())
+}
+
+/// Changes the size of a block that is a mapping, or that is going to be one. Null where it would have to be copied;
+/// `None` where it is the caller's to do.
+pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> Option<*mut u8> {
+    let Some(mapping) = depot.mappings.find(block.addr()) else {
+        return if new_size < MAPPED_BYTES_MIN { None } else { move_in(depot, block, new_size, align) };
+    };
+    let bytes = new_size.checked_next_multiple_of(GRANULE_BYTES)?;
+    if bytes < MAPPED_BYTES_MIN / 2 {
+        return Some(move_out(depot, block, bytes, align));
+    }
+    // The kernel might move one that grows to an address that is no multiple.
+    let stays_aligned = bytes <= mapping.bytes || align <= depot.os.page_bytes();
+    let resized = if stays_aligned { depot.resize_mapping(mapping.start, bytes.max(MAPPED_BYTES_MIN)) } else { None };
+    Some(match resized {
+        Some(resized) => {
+            purge_behind(depot, resized, bytes);
+            resized.as_ptr()
+        }
+        None if bytes <= mapping.bytes => block,
+        None => move_on(depot, block, mapping.bytes, bytes, align),
+    })
+}
+
+/// Moves the pages of a mapping to a longer one, part by part: where the kernel has several mappings for it, since the
+/// pages of a span were moved there, or the program has changed the access to some of it, it does not lengthen them.
+fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, old_bytes: usize, bytes: usize, align: usize) -> *mut u8 {
+    let (Some(from), Some(to)) = (NonNull::new(block), allocate(depot, bytes, align)) else { return null_mut() };
+    // SAFETY: two mappings that the caller has, so they do not overlap and nobody else uses them.
+    if unsafe { depot.os.relocate(from, to, old_bytes) } == Relocated::Lost {
+        depot.forget_mapping(to.addr().get());
+        return null_mut();
+    }
+    free(depot, block);
+    to.as_ptr()
+}
+
+/// Gives the pages back that are behind the first `bytes` of a mapping that is as short as can be.
+fn purge_behind<P: Pages>(depot: &Depot<P>, start: NonNull<u8>, bytes: usize) {
+    if bytes < MAPPED_BYTES_MIN {
+        // SAFETY: within the mapping.
+        let behind = unsafe { start.add(bytes) };
+        // SAFETY: likewise; the program has shortened its block. If the kernel refuses, they stay.
+        let _ = unsafe { depot.os.purge(behind, MAPPED_BYTES_MIN - bytes) };
+    }
+}
+
+/// Moves the pages of an ordinary large block to a mapping that is longer. `None`: the kernel has no place for one.
+fn move_in<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> Option<*mut u8> {
+    let span = large::span_of(depot, block);
+    if span.bytes() < RELOCATE_BYTES_MIN {
+        return Some(null_mut());
+    }
+    let new = allocate(depot, new_size, align)?;
+    depot.end_huge_pages(&span);
+    // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
+    let relocated = unsafe { depot.os.relocate(span.region.address(span.first), new, span.bytes()) };
+    if relocated == Relocated::Lost {
+        depot.forget_mapping(new.addr().get());
+        return None;
+    }
+    large::give_moved(depot, &span, relocated);
+    Some(new.as_ptr())
+}
+
+/// Moves the first `bytes` of a block from its mapping to a span.
+fn move_out<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usize) -> *mut u8 {
+    let Some(from) = NonNull::new(block) else { return null_mut() };
+    if bytes < RELOCATE_BYTES_MIN {
+        return null_mut();
+    }
+    let Some(span) = depot.claim_span(bytes / GRANULE_BYTES, align.div_ceil(GRANULE_BYTES)) else { return null_mut() };
+    let to = span.region.address(span.first);
+    // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
+    if unsafe { depot.os.relocate(from, to, span.bytes()) } == Relocated::Lost {
+        // The span stays claimed for ever: it may be a hole by now.
+        return null_mut();
+    }
+    large::begin_moved(&span);
+    free(depot, block);
+    to.as_ptr()
+}
