@@ -7,7 +7,7 @@
 //! ```
 
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
+use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -274,8 +274,7 @@ impl<P: Pages> Os<P> {
     ///
     /// # Safety
     /// As there.
-    #[must_use]
-    pub unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
+    pub unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed {
         self.count();
         // SAFETY: the same promise.
         unsafe { self.pages.renew(start, bytes) }

@@ -172,10 +172,18 @@ impl<P: Pages> Depot<P> {
         true
     }
 
-    /// Loses a mapping, which the caller has: parts of it may be somebody else's by now.
-    pub fn forget_mapping(&self, start: usize) {
-        if let Some(mapping) = self.mappings.take(start) {
-            self.budget.give(mapping.bytes);
+    /// Ends the mapping that begins at `start`, which the caller has, but for the `lost` bytes from `at` on: these are
+    /// somebody else's by now.
+    pub fn free_mapping_around(&self, start: usize, at: usize, lost: usize) {
+        let Some(mapping) = self.mappings.take(start) else { return };
+        self.budget.give(mapping.bytes);
+        for (from, bytes) in [(0, at), (at + lost, mapping.bytes - at - lost)] {
+            if let Some(start) = mapping.pointer().filter(|_| bytes != 0) {
+                // SAFETY: within the mapping.
+                let part = unsafe { start.add(from) };
+                // SAFETY: mapping_table I2: it is this thread's, which does not use it.
+                unsafe { self.os.release(part, bytes) };
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand -> spans, dirty, huge_pages -> slabs;
+//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause -> spans, dirty, huge_pages -> slabs;
 //!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
@@ -22,6 +22,8 @@ pub mod huge_pages;
 pub mod magazines;
 #[cfg(not(loom))]
 pub mod mappings;
+#[cfg(not(loom))]
+pub mod pause;
 #[cfg(not(loom))]
 pub mod slabs;
 #[cfg(not(loom))]

@@ -15,9 +15,10 @@ use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::hand::Hand;
-use crate::depot::huge_pages::Pause;
+use crate::depot::huge_pages;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
+use crate::depot::pause::Pause;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
@@ -47,7 +48,9 @@ pub struct Depot<P> {
     /// What a purge has in hand.
     pub hand: Hand,
     /// When not to ask for a huge page.
-    pub(super) huge_pages_pause: Pause,
+    pub(super) huge_pages_pause: huge_pages::Pause,
+    /// When not to move the pages of a large block.
+    pub moves_pause: Pause,
     /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
     pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
@@ -148,7 +151,8 @@ impl<P: Pages> Depot<P> {
             mappings: Mappings::new(),
             alarm: Alarm::new(),
             hand: Hand::new(),
-            huge_pages_pause: Pause::new(),
+            huge_pages_pause: huge_pages::Pause::new(),
+            moves_pause: Pause::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             region_bytes: AtomicUsize::new(REGION_BYTES_PREFERRED),

@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        any size above the largest class, any alignment up to 1 GiB
 //! # Growth      in place by claiming the granules behind; else, from `RELOCATE_BYTES_MIN` on, by moving the pages
-//!               to a larger span, which costs page-table entries instead of bytes
+//!               to a larger span, which costs page-table entries instead of bytes; for a while after the kernel refused
+//!               that, by copying (see the caller)
 //! # Zeroing     granules that were never written, or were purged, need no memset
 //! # Errors      a pointer that is no large block ends the process with one line
 //! ```
@@ -14,7 +15,7 @@ use crate::depot::spans::Span;
 use crate::heap::mapped;
 use crate::size_class::shape;
 use crate::slab::GranuleUse;
-use crate::sys::{Pages, Relocated, platform};
+use crate::sys::{Pages, Relocated, Renewed, platform};
 
 fn granules(size: usize) -> usize {
     size.div_ceil(GRANULE_BYTES).max(1)
@@ -94,11 +95,15 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
     }
     depot.end_huge_pages(span);
     // SAFETY: the granules are claimed by the caller, which does not use them any more.
-    if unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
-        depot.renew_advice(span);
-        depot.free_clean_span(span);
+    match unsafe { depot.os.renew(span.region.address(span.first), span.bytes()) } {
+        Renewed::Yes => {
+            depot.renew_advice(span);
+            depot.free_clean_span(span);
+        }
+        Renewed::Refused => depot.free_span(span),
+        // It stays claimed for ever: it is somebody else's by now.
+        Renewed::Lost => {}
     }
-    // Else it stays claimed for ever: it may be a hole by now.
 }
 
 /// Changes the size of a block; null where it would have to be copied.
@@ -121,7 +126,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
         depot.want_huge_pages_inside(&Span { granules: wanted, ..span }.tail(span.granules));
         return block;
     }
-    if span.bytes() < RELOCATE_BYTES_MIN {
+    if span.bytes() < RELOCATE_BYTES_MIN || depot.moves_pause.passes() {
         return core::ptr::null_mut();
     }
     let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };
@@ -129,14 +134,21 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     depot.end_huge_pages(&span);
     // SAFETY: two spans that the caller has, so they do not overlap and nobody else uses them.
     let relocated = unsafe { depot.os.relocate(from, to, span.bytes()) };
-    if relocated == Relocated::Lost {
-        // The new span stays claimed for ever: it may be a hole by now.
+    depot.moves_pause.note(relocated == Relocated::Moved);
+    if let Relocated::Lost { at, bytes } = relocated {
+        free_around(depot, &new, at, bytes);
         return core::ptr::null_mut();
     }
     depot.want_huge_pages_inside(&new.tail(span.granules));
     begin_moved(&new);
     give_moved(depot, &span, relocated);
     to.as_ptr()
+}
+
+/// Gives back a span but for the `lost` bytes from `at` on, which stay claimed for ever: they are somebody else's by now.
+pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize, lost: usize) {
+    let (before, behind) = (span.head(at / GRANULE_BYTES), span.tail((at + lost) / GRANULE_BYTES));
+    [before, behind].iter().filter(|part| part.granules != 0).for_each(|part| depot.free_span(part));
 }
 
 /// Gives back the span of a block whose pages were moved elsewhere.

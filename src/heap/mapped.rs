@@ -65,8 +65,8 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
 fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, old_bytes: usize, bytes: usize, align: usize) -> *mut u8 {
     let (Some(from), Some(to)) = (NonNull::new(block), allocate(depot, bytes, align)) else { return null_mut() };
     // SAFETY: two mappings that the caller has, so they do not overlap and nobody else uses them.
-    if unsafe { depot.os.relocate(from, to, old_bytes) } == Relocated::Lost {
-        depot.forget_mapping(to.addr().get());
+    if let Relocated::Lost { at, bytes } = unsafe { depot.os.relocate(from, to, old_bytes) } {
+        depot.free_mapping_around(to.addr().get(), at, bytes);
         return null_mut();
     }
     free(depot, block);
@@ -93,8 +93,8 @@ fn move_in<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: u
     depot.end_huge_pages(&span);
     // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
     let relocated = unsafe { depot.os.relocate(span.region.address(span.first), new, span.bytes()) };
-    if relocated == Relocated::Lost {
-        depot.forget_mapping(new.addr().get());
+    if let Relocated::Lost { at, bytes } = relocated {
+        depot.free_mapping_around(new.addr().get(), at, bytes);
         return None;
     }
     large::give_moved(depot, &span, relocated);
@@ -110,8 +110,8 @@ fn move_out<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usi
     let Some(span) = depot.claim_span(bytes / GRANULE_BYTES, align.div_ceil(GRANULE_BYTES)) else { return null_mut() };
     let to = span.region.address(span.first);
     // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
-    if unsafe { depot.os.relocate(from, to, span.bytes()) } == Relocated::Lost {
-        // The span stays claimed for ever: it may be a hole by now.
+    if let Relocated::Lost { at, bytes } = unsafe { depot.os.relocate(from, to, span.bytes()) } {
+        large::free_around(depot, &span, at, bytes);
         return null_mut();
     }
     large::begin_moved(&span);

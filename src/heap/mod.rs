@@ -18,6 +18,8 @@ mod mapped;
 #[cfg(test)]
 mod mapping;
 #[cfg(test)]
+mod moving;
+#[cfg(test)]
 mod out_of_memory;
 #[cfg(test)]
 mod purging;

@@ -209,6 +209,7 @@ fn invalid_free<P: Pages>(depot: &Depot<P>, class: ClassIndex, block: Slot) -> !
             (b"there are blocks of ", &digits)
         }
         Some(GranuleUse::Large) => (b"a large block is there", b""),
+        None if depot.mappings.contains(block.addr()) => (b"a large block is there", b""),
         Some(GranuleUse::Other) => (b"no block is there", b""),
         None => (b"that is no memory of this allocator", b""),
     };

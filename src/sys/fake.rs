@@ -1,12 +1,22 @@
 //! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
 
 use super::platform::SystemPages;
-use super::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
+use super::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
 use crate::config::HUGE_PAGE_BYTES;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+
+/// What becomes of pages that are to be moved, and of ranges that are to be mapped anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moves {
+    Granted,
+    /// Nothing changes.
+    Refused,
+    /// The target, or the range, is somebody else's afterwards.
+    Lost,
+}
 
 /// Which calls are refused. Calls are counted from 1; `release` cannot be refused and is not counted.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +41,9 @@ pub(crate) struct FakePages {
     /// Bytes of an OS page, a multiple of the real one.
     page_bytes: AtomicUsize,
     reserved: Mutex<Vec<(usize, usize)>>,
+    moves: Mutex<Moves>,
+    /// How often pages were to be moved.
+    moves_asked: AtomicUsize,
     /// What there is where a huge page is wanted.
     huge_pages: Mutex<HugePages>,
 }
@@ -57,6 +70,8 @@ impl FakePages {
             now_ms: AtomicU64::new(1),
             page_bytes: AtomicUsize::new(4 << 10),
             reserved: Mutex::new(Vec::new()),
+            moves: Mutex::new(Moves::Granted),
+            moves_asked: AtomicUsize::new(0),
             huge_pages: Mutex::new(HugePages {
                 has: HugePage::None,
                 begun: 0,
@@ -82,6 +97,21 @@ impl FakePages {
     /// Refuses reservations of more than `bytes`, as a memory limit does.
     pub(crate) fn limit_reservations(&self, bytes: usize) {
         self.largest.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Grants moves from now on, or not.
+    pub(crate) fn set_moves(&self, moves: Moves) {
+        *self.moves.lock().unwrap() = moves;
+    }
+
+    /// How often pages were to be moved.
+    pub(crate) fn moves_asked(&self) -> usize {
+        self.moves_asked.load(Ordering::SeqCst)
+    }
+
+    fn moves(&self) -> Moves {
+        let moves = *self.moves.lock().unwrap();
+        if self.grants() { moves } else { Moves::Lost }
     }
 
     /// Lets the clock go on.
@@ -235,22 +265,33 @@ unsafe impl Pages for FakePages {
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
-        if !self.grants() {
-            forbid(to, bytes);
-            return Relocated::Lost;
+        self.moves_asked.fetch_add(1, Ordering::SeqCst);
+        match self.moves() {
+            // SAFETY: the same promise.
+            Moves::Granted => unsafe { SystemPages.relocate(from, to, bytes) },
+            Moves::Refused => {
+                // SAFETY: the same promise.
+                unsafe { to.copy_from_nonoverlapping(from, bytes) };
+                Relocated::Copied
+            }
+            Moves::Lost => {
+                forbid(to, bytes);
+                Relocated::Lost { at: 0, bytes }
+            }
         }
-        // SAFETY: the same promise.
-        unsafe { SystemPages.relocate(from, to, bytes) }
     }
 
-    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
+    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed {
         assert!(self.is_reserved(start, bytes), "renew outside of a reservation");
-        if !self.grants() {
-            forbid(start, bytes);
-            return false;
+        match self.moves() {
+            // SAFETY: the same promise.
+            Moves::Granted => unsafe { SystemPages.renew(start, bytes) },
+            Moves::Refused => Renewed::Refused,
+            Moves::Lost => {
+                forbid(start, bytes);
+                Renewed::Lost
+            }
         }
-        // SAFETY: the same promise.
-        unsafe { SystemPages.renew(start, bytes) }
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {

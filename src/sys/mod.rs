@@ -47,7 +47,24 @@ pub enum Relocated {
     Moved,
     /// Some of it by copying: the old range may hold anything.
     Copied,
-    /// The contents are in the old range as before, and the new range may not be touched any more.
+    /// The contents are in the old range as before, and a part of the new range may not be touched any more.
+    Lost {
+        /// Bytes of the new range before that part.
+        at: usize,
+        /// Bytes of that part.
+        bytes: usize,
+    },
+}
+
+/// What became of a range that was to be mapped anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Renewed {
+    /// It reads as zero.
+    Yes,
+    /// It is as it was, and may hold anything.
+    Refused,
+    /// It may not be touched any more.
     Lost,
 }
 
@@ -128,19 +145,18 @@ pub unsafe trait Pages: Sync {
     /// A page there is committed.
     unsafe fn split_huge_page(&self, start: NonNull<u8>);
 
-    /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying.
+    /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying. What is lost is in
+    /// whole granules.
     ///
     /// # Safety
     /// Both ranges are committed and do not overlap, and the caller has them to itself.
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated;
 
     /// Maps committed memory anew: it reads as zero, and the kernel may join it with its neighbours again.
-    /// `false`: refused, and the range may not be touched any more.
     ///
     /// # Safety
     /// As for `purge`.
-    #[must_use]
-    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool;
+    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed;
 
     /// Advises the kernel about huge pages. A hint: nothing is said where it is refused.
     ///

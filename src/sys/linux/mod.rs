@@ -7,6 +7,7 @@ mod environ;
 mod file;
 mod fork;
 mod loader;
+mod moving;
 mod pages;
 mod report;
 #[cfg(not(loom))]

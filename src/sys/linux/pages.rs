@@ -1,7 +1,8 @@
 //! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
 
+use super::moving;
 use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES};
-use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated};
+use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// The kernel's pages.
@@ -116,38 +117,13 @@ unsafe impl Pages for SystemPages {
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
-        let _errno = KeepErrno::new();
-        let mut outcome = Relocated::Moved;
-        let mut done = 0;
-        while done < bytes {
-            // SAFETY: `done` is within the ranges.
-            let (from_here, to_here) = unsafe { (from.add(done), to.add(done)) };
-            let piece = one_mapping(from_here, bytes - done);
-            // SAFETY: the caller's promise, for parts of the ranges.
-            match unsafe { move_pages(from_here, to_here, piece) } {
-                PagesMoved::Yes => {}
-                PagesMoved::No => {
-                    // SAFETY: both parts are readable and writable, and do not overlap.
-                    unsafe { to_here.copy_from_nonoverlapping(from_here, piece) };
-                    outcome = Relocated::Copied;
-                }
-                PagesMoved::TargetGone => {
-                    // SAFETY: what was moved or copied so far goes back; both parts are readable and writable.
-                    unsafe { from.copy_from_nonoverlapping(to, done) };
-                    return Relocated::Lost;
-                }
-            }
-            done += piece;
-        }
-        outcome
+        // SAFETY: the same promise.
+        unsafe { moving::relocate(from, to, bytes) }
     }
 
-    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        let _errno = KeepErrno::new();
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: MAP_FIXED replaces a range that the caller has to itself.
-        unsafe { libc::mmap(start.as_ptr().cast(), bytes, access, flags, -1, 0) != libc::MAP_FAILED }
+    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed {
+        // SAFETY: the same promise.
+        unsafe { moving::renew(start, bytes) }
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
@@ -229,71 +205,3 @@ fn thread_us() -> u64 {
 
 /// Pages that `resident` asks about at once: a buffer of that many bytes on the stack.
 const RESIDENT_PAGES: usize = 1024;
-
-/// Bytes from `start` on, at most `most`, that lie in one kernel mapping; by bisection, at least a granule.
-///
-/// The kernel before 6.17 refuses to move more than one mapping, but unmaps the target first.
-fn one_mapping(start: NonNull<u8>, most: usize) -> usize {
-    if is_one_mapping(start, most) {
-        return most;
-    }
-    let (mut within, mut beyond) = (GRANULE_BYTES, most);
-    while beyond - within > GRANULE_BYTES {
-        let middle = (within + (beyond - within) / 2).next_multiple_of(GRANULE_BYTES);
-        if is_one_mapping(start, middle) {
-            within = middle;
-        } else {
-            beyond = middle;
-        }
-    }
-    within
-}
-
-/// Asks the kernel to lengthen the range in place, which it refuses: differently if the range has several mappings.
-fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
-    let start = start.as_ptr().cast::<libc::c_void>();
-    // SAFETY: without permission to move, and with the next page in use, nothing changes.
-    if unsafe { libc::mremap(start, bytes, bytes + GRANULE_BYTES, 0) } == libc::MAP_FAILED {
-        // SAFETY: the location is the calling thread's own.
-        return unsafe { *libc::__errno_location() } != libc::EFAULT;
-    }
-    // At the very end of a reservation, and nothing behind: give back what was not meant to be had.
-    // SAFETY: the part behind the range was mapped just now.
-    unsafe { libc::mremap(start, bytes + GRANULE_BYTES, bytes, 0) };
-    true
-}
-
-enum PagesMoved {
-    Yes,
-    /// Nothing has changed.
-    No,
-    /// The target may have been unmapped, and be somebody else's by now.
-    TargetGone,
-}
-
-/// Moves the pages of one mapping.
-///
-/// # Safety
-/// As for `Pages::relocate`.
-unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> PagesMoved {
-    // DONTUNMAP (Linux 5.7) keeps `from` mapped: without it, another mmap could slip into the hole.
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
-    let target = to.as_ptr().cast::<libc::c_void>();
-    // SAFETY: the caller's promise: both ranges are committed, its own, and do not overlap.
-    if unsafe { libc::mremap(from.as_ptr().cast(), bytes, bytes, flags, target) } == target {
-        return PagesMoved::Yes;
-    }
-    // SAFETY: the location is the calling thread's own.
-    let error = unsafe { *libc::__errno_location() };
-    if error == libc::EINVAL || error == libc::ENOSYS {
-        // The kernel does not know the call: it looks at the flags before it does anything.
-        return PagesMoved::No;
-    }
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
-    let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: takes a hole only, never what is mapped.
-    if unsafe { libc::mmap(target, bytes, access, flags, -1, 0) } == target {
-        return PagesMoved::No;
-    }
-    PagesMoved::TargetGone
-}
