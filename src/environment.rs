@@ -68,6 +68,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "whether a thread gives memory back while the program is idle; else the program's threads do on the way",
     |options, value| put(&mut options.background_thread, switch(value));
 
+    "EXTRA_CALLS", "0 or 1", "0",
+    "1: process_madvise too, to give many ranges back at once; 0: what filters of system calls know of an allocator",
+    |options, value| put(&mut options.extra_calls, switch(value));
+
     "SOFT_LIMIT", "bytes, N% of the control group's limit, or none", "none",
     "from which on free memory is given back at once and caches are kept small",
     |options, value| put(&mut options.soft_limit, soft_limit(value));

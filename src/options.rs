@@ -23,17 +23,18 @@ pub enum AtExit {
 /// Whether the heap's memory is backed by transparent huge pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
-    /// Behind small blocks and inside those of 2 MiB and more, from 8 MiB of the heap on, also if the system's policy is
-    /// `madvise`; the first 8 MiB as that says. Not near the soft limit, nor with a hard one. They are split as parts of
-    /// them are given back. One in sixteen of the large blocks has 2 MiB in memory before it is written, which shows
-    /// whether the kernel is in time. The default.
+    /// Behind small blocks, and in what large ones grow by, from 8 MiB of the heap on, unless the system's policy is
+    /// `never`; nowhere else, also if that is `always`. Not near the soft limit, nor with a hard one. They are split as
+    /// parts of them are given back. The default.
     #[default]
     Auto,
-    /// As the system's policy says: nothing is advised.
+    /// As the system's policy says: nothing is advised. The policy is read at the process's first call; `always` there is
+    /// as `Always` here.
     System,
     /// Never: less memory where blocks are few and scattered.
     Never,
-    /// Wherever the kernel can: fewer TLB misses, more memory. Only whole huge pages are given back then.
+    /// Wherever the kernel can: fewer TLB misses, more memory. Each counts whole from its first block on, and is given
+    /// back whole, but for what a hard limit needs.
     Always,
 }
 
@@ -112,6 +113,7 @@ pub struct Options {
     pub(crate) dirty_bytes_max: usize,
     pub(crate) purge_delay_ms: u32,
     pub(crate) background_thread: bool,
+    pub(crate) extra_calls: bool,
     pub(crate) huge_pages: HugePages,
     pub(crate) soft_limit: SoftLimit,
     pub(crate) hard_limit: usize,
@@ -133,6 +135,7 @@ impl Options {
             dirty_bytes_max: DIRTY_BYTES_MAX,
             purge_delay_ms: PURGE_DELAY_MS,
             background_thread: true,
+            extra_calls: false,
             huge_pages: HugePages::Auto,
             soft_limit: SoftLimit::None,
             hard_limit: usize::MAX,
@@ -169,6 +172,7 @@ pub struct Settings {
     report_exit: AtomicU8,
     background_thread: AtomicU8,
     huge_pages: AtomicU8,
+    whole_huge_pages: AtomicU8,
     purge_delay_ms: AtomicU32,
     cache_bytes_max: AtomicUsize,
     dirty_bytes_max: AtomicUsize,
@@ -191,6 +195,7 @@ impl Settings {
             report_exit: AtomicU8::new(options.report_exit as u8),
             background_thread: AtomicU8::new(options.background_thread as u8),
             huge_pages: AtomicU8::new(options.huge_pages as u8),
+            whole_huge_pages: AtomicU8::new(0),
             purge_delay_ms: AtomicU32::new(options.purge_delay_ms),
             cache_bytes_max: AtomicUsize::new(options.cache_bytes_max),
             dirty_bytes_max: AtomicUsize::new(options.dirty_bytes_max),
@@ -199,8 +204,9 @@ impl Settings {
         }
     }
 
-    /// Takes over `options` but for `disable`, with a soft limit of `soft_limit` bytes.
-    pub fn apply(&self, options: &Options, soft_limit: usize) {
+    /// Takes over `options` but for `disable`, with a soft limit of `soft_limit` bytes; `whole_huge_pages`: see
+    /// `keeps_huge_pages_whole`.
+    pub fn apply(&self, options: &Options, soft_limit: usize, whole_huge_pages: bool) {
         for (to, from) in self.stats_file.iter().zip(options.stats_file.as_bytes()) {
             // ordering: Relaxed; read at the end of the process. What lies behind is zero.
             to.store(*from, Ordering::Relaxed);
@@ -213,6 +219,7 @@ impl Settings {
         self.report_exit.store(u8::from(options.report_exit), Ordering::Relaxed);
         self.background_thread.store(u8::from(options.background_thread), Ordering::Relaxed);
         self.huge_pages.store(options.huge_pages as u8, Ordering::Relaxed);
+        self.whole_huge_pages.store(u8::from(whole_huge_pages), Ordering::Relaxed);
         self.purge_delay_ms.store(options.purge_delay_ms, Ordering::Relaxed);
         self.cache_bytes_max.store(options.cache_bytes_max, Ordering::Relaxed);
         // ordering: Relaxed, likewise.
@@ -280,6 +287,12 @@ impl Settings {
             value if value == HugePages::System as u8 => HugePages::System,
             _ => HugePages::Auto,
         }
+    }
+
+    /// Does the kernel back all memory by huge pages? Then each counts from its first span on, and is given back whole.
+    pub fn keeps_huge_pages_whole(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.whole_huge_pages.load(Ordering::Relaxed) != 0
     }
 
     /// See `Magalloc::report_exit`.

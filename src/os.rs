@@ -44,8 +44,8 @@ struct Counts {
     mapped: AtomicUsize,
     /// 1 once a reservation was refused.
     scarce: AtomicU8,
-    /// 1 once the kernel turned out to take one range at a time.
-    one_by_one: AtomicU8,
+    /// 1 while several ranges may be given back in one call.
+    batches: AtomicU8,
     /// 1 once it said that it does not know how to bring pages in.
     on_demand: AtomicU8,
 }
@@ -58,7 +58,7 @@ impl<P: Pages> Os<P> {
             purges: AtomicU64::new(0),
             mapped: AtomicUsize::new(0),
             scarce: AtomicU8::new(0),
-            one_by_one: AtomicU8::new(0),
+            batches: AtomicU8::new(0),
             on_demand: AtomicU8::new(0),
         };
         let annex = Annex {
@@ -196,14 +196,21 @@ impl<P: Pages> Os<P> {
         unsafe { self.pages.purge(start, bytes) }
     }
 
-    /// Gives the pages of all runs back, in one call where the kernel does that. `false`: some were refused.
+    /// Lets `purge_runs` make the call that ordinary allocators do not make, or not.
+    pub fn allow_batches(&self, allow: bool) {
+        // ordering: Relaxed, an independent value.
+        self.counts.batches.store(u8::from(allow), Ordering::Relaxed);
+    }
+
+    /// Gives the pages of all runs back, which are in order of address: in one call where that is allowed and the kernel
+    /// knows it, else in one for each run, or for runs that touch. `false`: some were refused.
     ///
     /// # Safety
     /// As for `Pages::purge_runs`.
     #[must_use]
     pub unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool {
-        // ordering: Relaxed, a hint about the machine.
-        let at_once = runs.len() > 1 && self.counts.one_by_one.load(Ordering::Relaxed) == 0;
+        // ordering: Relaxed, an independent value.
+        let at_once = runs.len() > 1 && self.counts.batches.load(Ordering::Relaxed) != 0;
         if at_once {
             self.count_purge();
             // SAFETY: the same promise.
@@ -212,14 +219,17 @@ impl<P: Pages> Os<P> {
             }
         }
         let mut all = true;
-        for run in runs {
+        let mut rest = runs.iter().copied().peekable();
+        while let Some(mut run) = rest.next() {
+            while let Some(next) = rest.next_if(|next| run.end() == next.start.addr().get()) {
+                run.bytes += next.bytes;
+            }
             // SAFETY: the same promise, for each run.
             all &= unsafe { self.purge(run.start, run.bytes) };
         }
         if at_once && all {
             // It was the call, not the pages.
-            // ordering: Relaxed, as above.
-            self.counts.one_by_one.store(1, Ordering::Relaxed);
+            self.allow_batches(false);
         }
         all
     }
@@ -244,10 +254,10 @@ impl<P: Pages> Os<P> {
     ///
     /// # Safety
     /// As there.
-    pub unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
+    pub unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage {
         self.count();
         // SAFETY: the same promise.
-        unsafe { self.pages.begin_huge_page(start, inside) }
+        unsafe { self.pages.begin_huge_page(start) }
     }
 
     /// See `Pages::split_huge_page`.
@@ -290,15 +300,6 @@ impl<P: Pages> Os<P> {
         unsafe { self.pages.advise(start, bytes, advice) };
     }
 
-    /// See `Pages::resident`. Not counted: it changes nothing.
-    ///
-    /// # Safety
-    /// As there.
-    pub unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
-        // SAFETY: the same promise.
-        unsafe { self.pages.resident(start, bytes) }
-    }
-
     /// See `Pages::page_bytes`.
     pub fn page_bytes(&self) -> usize {
         self.pages.page_bytes()
@@ -307,6 +308,11 @@ impl<P: Pages> Os<P> {
     /// See `Pages::now_ms`.
     pub fn now_ms(&self) -> u64 {
         self.pages.now_ms()
+    }
+
+    /// See `Pages::has_huge_pages_unasked`.
+    pub fn has_huge_pages_unasked(&self) -> bool {
+        self.pages.has_huge_pages_unasked()
     }
 
     /// See `Pages::memory_limit`.
@@ -355,5 +361,30 @@ mod tests {
             unsafe { os.release(start, bytes) };
         }
         assert_eq!(os.mapped(), 0);
+    }
+
+    #[test]
+    fn runs_that_touch_are_given_back_in_one_call_and_all_at_once_on_demand_only() {
+        const PAGE: usize = 4096;
+        let os = Os::new(FakePages::new());
+        let start = os.reserve(MIB).expect("address space");
+        // SAFETY: our own reservation.
+        assert!(unsafe { os.commit(start, MIB) });
+        // SAFETY: within it.
+        let run = |page: usize, pages: usize| PageRun { start: unsafe { start.add(page * PAGE) }, bytes: pages * PAGE };
+        let runs = [run(0, 1), run(1, 2), run(3, 1), run(5, 1), run(9, 1), run(10, 1)];
+        let purges = |allow| {
+            let before = os.purges();
+            os.allow_batches(allow);
+            // SAFETY: committed, and this test's own.
+            unsafe { start.write_bytes(1, MIB) };
+            // SAFETY: likewise.
+            assert!(unsafe { os.purge_runs(&runs) });
+            assert_eq!(os.pages().resident(start, MIB), MIB - 7 * PAGE);
+            os.purges() - before
+        };
+        assert_eq!((purges(false), purges(true)), (3, 1));
+        // SAFETY: not used any more.
+        unsafe { os.release(start, MIB) };
     }
 }

@@ -21,7 +21,6 @@ use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
 use crate::depot::huge_pages::HugePageEnd;
 use crate::granule_map::{Region, SlabRef};
-use crate::options::HugePages;
 use crate::owner::Reclaim;
 use crate::size_class::SLAB_GRANULES_MAX;
 use crate::slab::GranuleUse;
@@ -223,8 +222,8 @@ impl<P: Pages> Purge<'_, P> {
         if !group.unpurged.take(chunk % GROUP_CHUNKS) {
             return; // another thread is at it
         }
-        // Huge pages that were asked for are not split.
-        let in_slabs = depot.settings.huge_pages() != HugePages::Always && self.purge_slabs(region, chunk, due);
+        // Of a huge page that is kept whole, no pages go.
+        let in_slabs = !depot.settings.keeps_huge_pages_whole() && self.purge_slabs(region, chunk, due);
         let in_granules = depot.purge_due(region, chunk, due);
         if in_slabs || in_granules {
             let _ = group.unpurged.note(chunk % GROUP_CHUNKS);

@@ -23,7 +23,7 @@ struct magalloc_stats {
     uint64_t dirty;        /* part of free: spans not given back to the kernel yet */
     uint64_t unusable;     /* ends of slabs */
     uint64_t metadata;     /* the allocator's own */
-    uint64_t resident;     /* part of the heap that is in memory */
+    uint64_t resident;     /* at most so much of the heap is in memory */
     uint64_t held;         /* spans in use, and free ones not given back */
     uint64_t held_peak;    /* the most that was ever held */
     uint64_t slabs;        /* a count */

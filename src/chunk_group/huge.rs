@@ -14,10 +14,10 @@ use crate::sync::{AtomicU64, Ordering};
 pub struct Huge(AtomicU64);
 
 impl Huge {
-    /// Adds `chunks`.
-    pub fn add(&self, chunks: u64) {
+    /// Adds `chunks`. `true`: some of them were not in it.
+    pub fn add(&self, chunks: u64) -> bool {
         // ordering: Relaxed; the kernel orders advice and pages itself, and whoever purges has claimed what it purges.
-        self.0.fetch_or(chunks, Ordering::Relaxed);
+        self.0.fetch_or(chunks, Ordering::Relaxed) & chunks != chunks
     }
 
     /// Takes `chunks` out. `true`: some of them were in it.

@@ -194,6 +194,12 @@ impl SpanMap {
         before
     }
 
+    /// Were those of the granules of `mask` that are free and dirty so at the last `age` already?
+    pub fn is_aged(&self, chunk: usize, mask: u64) -> bool {
+        // ordering: Relaxed, as in `age`.
+        self.free_dirty(chunk) & mask & !self.aged[chunk].load(Ordering::Relaxed) == 0
+    }
+
     /// Frees claimed granules; `dirty`: they may have been written since they were claimed.
     pub fn free(&self, chunk: usize, mask: u64, dirty: bool) {
         if dirty && !bug("dirty after the free") {

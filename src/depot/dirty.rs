@@ -10,11 +10,11 @@
 //! ```
 
 use super::alarm::Call;
+use super::huge_pages::HUGE_PAGE_GRANULES;
 use super::spans::{Depot, Span};
 use crate::chunk_group::span_map::low_bits;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, REGIONS_MAX};
 use crate::granule_map::Region;
-use crate::options::HugePages;
 use crate::sync::Ordering;
 use crate::sys::{Pages, platform};
 use crate::units::GranuleIndex;
@@ -24,8 +24,6 @@ const DIRTY_SLACK_SHARE: usize = 8;
 
 /// Chunks of a huge page, at least one.
 pub(super) const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
-/// Granules of a chunk that lie in the same huge page.
-const HUGE_PAGE_PART: usize = if HUGE_PAGE_BYTES < CHUNK_BYTES { HUGE_PAGE_BYTES / GRANULE_BYTES } else { CHUNK_GRANULES };
 
 const _: () = assert!(GROUP_CHUNKS.is_multiple_of(HUGE_PAGE_CHUNKS));
 
@@ -43,7 +41,7 @@ pub enum Due {
 pub enum Whole {
     /// Granules.
     Granules,
-    /// Huge pages, where they were asked for.
+    /// Huge pages, where they are kept whole.
     HugePages,
 }
 
@@ -136,7 +134,13 @@ impl<P: Pages> Depot<P> {
                 if self.dirty_bytes() <= most {
                     return purged_any;
                 }
-                match self.purge_granules(region, chunk, u64::MAX, whole) {
+                let purged = match whole {
+                    Whole::HugePages if self.settings.keeps_huge_pages_whole() => {
+                        self.purge_huge_pages(region, chunk, Due::All)
+                    }
+                    Whole::Granules | Whole::HugePages => self.purge_granules(region, chunk, u64::MAX),
+                };
+                match purged {
                     // A kernel that refuses (locked memory) is not asked again at once.
                     Purged::Refused => return purged_any,
                     Purged::Bytes(bytes) => purged_any |= bytes > 0,
@@ -150,37 +154,68 @@ impl<P: Pages> Depot<P> {
     pub fn purge_due(&self, region: &Region, chunk: usize, due: Due) -> bool {
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
-        let aged = spans.age(in_group);
-        let wanted = if due == Due::All { u64::MAX } else { aged };
-        if self.purge_granules(region, chunk, wanted, Whole::HugePages) == Purged::Refused {
-            return false;
+        if !self.settings.keeps_huge_pages_whole() {
+            let aged = spans.age(in_group);
+            let wanted = if due == Due::All { u64::MAX } else { aged };
+            return self.purge_granules(region, chunk, wanted) != Purged::Refused && spans.free_dirty(in_group) != 0;
         }
-        self.purgeable(region, chunk, spans.free_dirty(in_group), Whole::HugePages) != 0
+        let mut outcome = Purged::Bytes(0);
+        // Of the chunks of a huge page, the last one that a turn comes by: what is aged in this turn is not due in it.
+        if due == Due::All || chunk % HUGE_PAGE_CHUNKS == HUGE_PAGE_CHUNKS - 1 {
+            outcome = self.purge_huge_pages(region, chunk, due);
+            for chunk in chunk - chunk % HUGE_PAGE_CHUNKS..=chunk {
+                region.group(chunk / GROUP_CHUNKS).spans.age(chunk % GROUP_CHUNKS);
+            }
+        }
+        outcome != Purged::Refused && Self::free_huge_pages(region, chunk).next().is_some()
     }
 
-    /// Those of the granules `among` that may be given back: where huge pages were asked for, whole ones only.
-    fn purgeable(&self, region: &Region, chunk: usize, among: u64, whole: Whole) -> u64 {
-        if whole == Whole::Granules || self.settings.huge_pages() != HugePages::Always {
-            return among;
+    /// The huge pages of which a chunk has a part that are free, and have something in memory.
+    fn free_huge_pages(region: &Region, chunk: usize) -> impl Iterator<Item = Span<'_>> {
+        let first = chunk * CHUNK_GRANULES / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
+        let end = ((chunk + 1) * CHUNK_GRANULES).next_multiple_of(HUGE_PAGE_GRANULES);
+        let end = end.min(region.chunks() * CHUNK_GRANULES);
+        (first..end)
+            .step_by(HUGE_PAGE_GRANULES)
+            .map(move |first| Span { region, first: GranuleIndex::new(first), granules: HUGE_PAGE_GRANULES.min(end - first) })
+            .filter(|page| page.parts().all(|part| part.group.spans.busy(part.in_group()) & part.mask == 0))
+            .filter(|page| Self::dirty_granules(page) != 0)
+    }
+
+    /// Where huge pages are kept whole: gives back those of which a chunk has a part, if they are free, and due.
+    fn purge_huge_pages(&self, region: &Region, chunk: usize, due: Due) -> Purged {
+        let is_due = |page: &Span<'_>| {
+            due == Due::All || page.parts().all(|part| part.group.spans.is_aged(part.in_group(), part.mask))
+        };
+        let mut outcome = Purged::Bytes(0);
+        for page in Self::free_huge_pages(region, chunk).filter(is_due) {
+            if !Self::claim_exact(&page) {
+                continue; // somebody uses it
+            }
+            let dirty = Self::dirty_granules(&page) * GRANULE_BYTES;
+            // At once, as in `purge_granules`.
+            self.budget.give(dirty);
+            // SAFETY: I1; its chunks are committed, as steps of commitment are whole huge pages.
+            if unsafe { self.os.purge(region.address(page.first), page.bytes()) } {
+                Self::span_cleaned(&page);
+                self.uncount_dirty(dirty);
+                outcome.add(dirty);
+            } else {
+                self.budget.take_anyway(dirty);
+                outcome = Purged::Refused;
+            }
+            page.parts().for_each(|part| part.group.spans.free(part.in_group(), part.mask, false));
         }
-        // The huge pages that the chunk has, or the chunks of the huge page that it is part of.
-        let first = chunk - chunk % HUGE_PAGE_CHUNKS;
-        let busy = (first..first + HUGE_PAGE_CHUNKS)
-            .map(|chunk| region.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS))
-            .fold(0, |all, busy| all | busy);
-        (0..CHUNK_GRANULES / HUGE_PAGE_PART)
-            .map(|part| low_bits(HUGE_PAGE_PART) << (part * HUGE_PAGE_PART))
-            .filter(|part| busy & part == 0)
-            .fold(0, |mask, part| mask | among & part)
+        outcome
     }
 
     /// Gives back the pages of those of the granules `among` that are free and dirty: claims them, so that nobody uses
     /// them meanwhile.
-    fn purge_granules(&self, region: &Region, chunk: usize, among: u64, whole: Whole) -> Purged {
+    fn purge_granules(&self, region: &Region, chunk: usize, among: u64) -> Purged {
         let mut outcome = Purged::Bytes(0);
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
-        let claimed = spans.claim_dirty(in_group, self.purgeable(region, chunk, among, whole));
+        let claimed = spans.claim_dirty(in_group, among);
         if claimed != 0 {
             self.end_huge_page(region, chunk, Self::huge_page_end(region, chunk, claimed));
         }
@@ -195,9 +230,7 @@ impl<P: Pages> Depot<P> {
             if unsafe { self.os.purge(start, count * GRANULE_BYTES) } {
                 spans.cleaned(in_group, mask);
                 self.uncount_dirty(dirty);
-                if let Purged::Bytes(bytes) = &mut outcome {
-                    *bytes += dirty;
-                }
+                outcome.add(dirty);
             } else {
                 self.budget.take_anyway(dirty);
                 outcome = Purged::Refused;
@@ -234,22 +267,24 @@ enum Purged {
     Refused,
 }
 
+impl Purged {
+    fn add(&mut self, more: usize) {
+        if let Self::Bytes(bytes) = self {
+            *bytes += more;
+        }
+    }
+}
+
 impl<P: Pages> Depot<P> {
-    /// Notes the chunks of a span as unpurged; where huge pages go back whole, also those that share one with them, and
-    /// were passed over while the span was in use. `true`: one of them was not.
+    /// Notes the chunks of a span as unpurged; where huge pages go back whole, all that share one with them. `true`: one of
+    /// them was not.
     pub(super) fn note_unpurged(&self, span: &Span<'_>) -> bool {
-        let together = if self.settings.huge_pages() == HugePages::Always { HUGE_PAGE_CHUNKS } else { 1 };
+        let together = if self.settings.keeps_huge_pages_whole() { HUGE_PAGE_CHUNKS } else { 1 };
         let (region, chunks) = (span.region, span.chunks());
         let first = chunks.start - chunks.start % together;
         let end = chunks.end.next_multiple_of(together).min(region.chunks());
-        let mut any_new = false;
-        for chunk in first..end {
-            let (group, in_group) = (region.group(chunk / GROUP_CHUNKS), chunk % GROUP_CHUNKS);
-            if chunks.contains(&chunk) || group.spans.free_dirty(in_group) != 0 {
-                any_new |= group.unpurged.note(in_group);
-            }
-        }
-        any_new
+        let note = |chunk: usize| region.group(chunk / GROUP_CHUNKS).unpurged.note(chunk % GROUP_CHUNKS);
+        (first..end).fold(false, |any, chunk| any | note(chunk))
     }
 }
 

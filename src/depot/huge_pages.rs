@@ -1,22 +1,22 @@
 //! Huge pages in large heaps: memory that is about to be filled comes in by one fault, and takes one entry of the TLB.
 //!
 //! ```text
-//! # Role        when the kernel is asked for huge pages, and when they are split (`HugePages::Auto`)
-//! # When        a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit gets
+//! # Role        when the kernel is asked for huge pages, when they are split, and what comes in with them
+//! # When        `HugePages::Auto`: in a heap of `HUGE_PAGES_FROM_BYTES` that is not near a limit,
 //!               a slab or a block as short, the first span in its huge page: that comes in whole, later spans fill it;
-//!               a block of a huge page and more, or the end of one that grew: the whole huge pages inside are advised,
-//!               and come in as they are written. Of one block in sixteen, and of the next one where the last was late,
-//!               the first huge page comes in at once, and if it is late, the block is not advised
-//! # Accounting  what comes in around a short span is dirty: free memory that is held, claimed next as it is the lowest,
-//!               or given back by the purge once it has aged
+//!               what a block grows by (it was filled so far, so it will be): the whole huge pages inside are advised, and
+//!               come in as they are written. Of a new block, nothing tells how much will be written.
+//!               Huge pages that are kept whole (`Settings::keeps_huge_pages_whole`): every span.
+//! # Accounting  what comes in around a span is dirty: free memory that is held, claimed next as it is the lowest, or given
+//!               back by the purge: once it has aged; where huge pages are kept whole, together with its huge page
 //! # Split       before the purge makes the first hole: the kernel keeps what is given back of a huge page until it is
 //!               short of memory, though no count of the process's pages says so; and where advice lasts, it fills the
-//!               hole again some time later. So advice for a short span does not last, and that for a long one ends here.
+//!               hole again some time later. So advice for a short span does not last, and a block's ends with the block.
 //! # Invariants  I1: a chunk that is advised for longer than a claim takes, or in a huge page that this module asked for, is
 //!               in `ChunkGroup::huge`, until a purge or a move of its pages ends that. Not so the place to which pages
-//!               move, which is mapped anew when it is freed, nor what the kernel makes huge unasked.
+//!               move, which is mapped anew when it is freed.
+//!               I2: no free granule is advised, unless huge pages are kept whole.
 //! # Progress    wait-free; others claim granules of the huge page meanwhile as they like
-//! # Not here    huge pages everywhere or nowhere, as a user may ask (see `granule_map::region`)
 //! # Checked by  heap::huge_pages, tests/huge_pages.rs
 //! ```
 
@@ -24,27 +24,19 @@ use super::dirty::HUGE_PAGE_CHUNKS;
 use super::spans::{Depot, Part, Span};
 use crate::chunk_group::span_map::low_bits;
 use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
-use crate::granule_map::Region;
+use crate::granule_map::{Region, advice_at_commit};
 use crate::options::HugePages;
 use crate::size_class::SLAB_GRANULES_MAX;
-use crate::sync::{AtomicU32, Ordering};
 use crate::sys::{HugeAdvice, HugePage, Pages};
 use crate::units::GranuleIndex;
 use core::ptr::NonNull;
 
 /// Granules of a huge page.
-const HUGE_PAGE_GRANULES: usize = HUGE_PAGE_BYTES / GRANULE_BYTES;
+pub(super) const HUGE_PAGE_GRANULES: usize = HUGE_PAGE_BYTES / GRANULE_BYTES;
 /// Granules of a huge page or of a chunk, whichever is more: what `ChunkGroup::huge` tells apart.
 const UNIT_GRANULES: usize = HUGE_PAGE_CHUNKS * CHUNK_GRANULES;
-/// Chances passed by after one at which the kernel had no huge page, or was late with it; as many again after each
-/// further one, up to the most: 128 MiB of short spans.
-const PAUSE_FIRST: u32 = 4;
-const PAUSE_MOST: u32 = 64;
-/// Of so many long spans, one shows whether huge pages come in time. The others are not touched: a program may never write
-/// the most of what it reserves.
-const SPANS_PER_SAMPLE: u32 = 16;
-/// A long span is advised if it is at least this share of what is held, so from 4 GiB on not every one: each is a mapping of
-/// its own, as is what lies beside it, and a process may have 65,530.
+/// What a block grows by is advised if it is at least this share of what is held, so from 4 GiB on not always: each is a
+/// mapping of its own, as is what lies beside it, and a process may have 65,530.
 const ADVISED_SHARE: usize = 2048;
 
 /// What becomes of the huge page that a purge comes upon.
@@ -56,108 +48,52 @@ pub enum HugePageEnd {
     Split,
 }
 
-/// When not to ask for a huge page, and when to look at how late it comes. Short spans always look, as they are about to be
-/// written; long ones, of which most may never be, in turn. All of it is hints: threads may lose each other's notes.
-#[derive(Debug)]
-pub struct Pause {
-    /// Chances still to be passed by.
-    left: AtomicU32,
-    /// Length of the present pause, or of the last; 0 after a huge page that came in time.
-    length: AtomicU32,
-    /// Long spans still to be advised unseen.
-    unseen: AtomicU32,
-}
-
-impl Pause {
-    /// None.
-    pub const fn new() -> Self {
-        Self { left: AtomicU32::new(0), length: AtomicU32::new(0), unseen: AtomicU32::new(0) }
-    }
-
-    /// Is this chance to be passed by?
-    fn passes(&self) -> bool {
-        // ordering: Relaxed, here and below: hints; a chance more or less does no harm.
-        let left = self.left.load(Ordering::Relaxed);
-        if left != 0 {
-            // ordering: Relaxed, likewise.
-            self.left.store(left - 1, Ordering::Relaxed);
-        }
-        left != 0
-    }
-
-    /// Notes what the kernel had.
-    fn note(&self, had: HugePage) {
-        let length = match had {
-            HugePage::Prompt => 0,
-            // ordering: Relaxed, likewise.
-            HugePage::Late | HugePage::None => (2 * self.length.load(Ordering::Relaxed)).clamp(PAUSE_FIRST, PAUSE_MOST),
-        };
-        // ordering: Relaxed, likewise.
-        self.length.store(length, Ordering::Relaxed);
-        self.left.store(length, Ordering::Relaxed);
-        // ordering: Relaxed, likewise.
-        self.unseen.store(if length == 0 { SPANS_PER_SAMPLE - 1 } else { 0 }, Ordering::Relaxed);
-    }
-
-    /// Is this long span to show whether huge pages come in time?
-    fn wants_sample(&self) -> bool {
-        // ordering: Relaxed, likewise.
-        let unseen = self.unseen.load(Ordering::Relaxed);
-        // ordering: Relaxed, likewise.
-        self.unseen.store(unseen.checked_sub(1).unwrap_or(SPANS_PER_SAMPLE - 1), Ordering::Relaxed);
-        unseen == 0
-    }
-}
-
 impl<P: Pages> Depot<P> {
-    /// Has the huge page around a short span come in where that is worth it; the caller has just claimed and committed it.
-    pub(super) fn want_huge_page(&self, span: &Span<'_>) {
-        if span.granules <= SLAB_GRANULES_MAX && self.has_room_for_huge_page() && span.region.has_huge_pages() {
+    /// Has the huge pages around a span come in where that is worth it, or counts what is going to come in; the caller has
+    /// just claimed and committed it.
+    pub(super) fn want_huge_pages(&self, span: &Span<'_>) {
+        if !span.region.has_huge_pages() {
+            return;
+        }
+        if self.settings.keeps_huge_pages_whole() {
+            self.count_huge_pages(span);
+        } else if span.granules <= SLAB_GRANULES_MAX && self.has_room_for_huge_page() {
             self.begin_huge_page(span);
         }
     }
 
-    /// Has a part of a large block backed by huge pages where that is worth it; the caller has just claimed it, and nothing
-    /// in it is in use. What is clean in it stays zero.
-    pub fn want_huge_pages_inside(&self, span: &Span<'_>) {
-        if span.bytes() < HUGE_PAGE_BYTES || !self.has_room_for_huge_page() || !span.region.has_huge_pages() {
-            return;
+    /// Has what a large block grew by backed by huge pages where that is worth it; nothing in it is in use. `true`: it is
+    /// advised, until `withdraw_advice`.
+    #[must_use]
+    pub fn want_huge_pages_inside(&self, span: &Span<'_>) -> bool {
+        let inside = whole_pages(span);
+        if inside.granules == 0
+            || !span.region.has_huge_pages()
+            || !self.has_room_for_huge_page()
+            || inside.bytes() < self.budget.held() / ADVISED_SHARE
+            || self.huge_pages_pause.passes()
+        {
+            return false;
         }
-        let first = span.first.get().next_multiple_of(HUGE_PAGE_GRANULES);
-        let end = span.first.offset(span.granules).get() / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
-        if first >= end || (end - first) * GRANULE_BYTES < self.budget.held() / ADVISED_SHARE {
-            return;
-        }
-        let pages = |first, granules| Span { region: span.region, first: GranuleIndex::new(first), granules };
-        let is_clean = |first: &usize| Self::dirty_granules(&pages(*first, HUGE_PAGE_GRANULES)) == 0;
-        let Some(clean) = (first..end).step_by(HUGE_PAGE_GRANULES).find(is_clean) else { return };
-        if self.huge_pages_pause.passes() {
-            return;
-        }
-        let sample = pages(clean, HUGE_PAGE_GRANULES);
-        if self.huge_pages_pause.wants_sample() {
-            // None says little: where base pages were before, the kernel may have kept their page table.
-            let had = self.bring_in(&sample, &sample);
-            if had != HugePage::None {
-                self.huge_pages_pause.note(had);
-            }
-            if had == HugePage::Late {
-                return;
-            }
-        }
-        let inside = pages(first, end - first);
         note_huge(&inside);
         // SAFETY: the chunks are committed with the span.
         unsafe { self.os.advise(span.region.address(inside.first), inside.bytes(), HugeAdvice::Always) };
+        true
+    }
+
+    /// Before an advised block, or the end of one, is freed. What came in as huge pages stays so until it is given back.
+    pub fn withdraw_advice(&self, span: &Span<'_>) {
+        // SAFETY: committed; the span is the caller's.
+        unsafe { self.os.advise(span.region.address(span.first), span.bytes(), HugeAdvice::Never) };
     }
 
     /// Advises the kernel about a block that is a mapping of its own: `grown`, it was filled so far, so it will be.
     pub(super) fn advise_mapping(&self, start: NonNull<u8>, bytes: usize, grown: bool) {
         let advice = match self.settings.huge_pages() {
-            HugePages::Never => HugeAdvice::Never,
             HugePages::Always => HugeAdvice::Always,
             HugePages::Auto if grown && self.has_room_for_huge_page() => HugeAdvice::Always,
-            HugePages::System | HugePages::Auto => return,
+            HugePages::Never | HugePages::Auto => HugeAdvice::Never,
+            HugePages::System => return,
         };
         // SAFETY: the caller's mapping.
         unsafe { self.os.advise(start, bytes, advice) };
@@ -176,45 +112,74 @@ impl<P: Pages> Depot<P> {
 
     /// Brings in the huge page around a short span, if nothing else is in it, nor was since the kernel had it.
     fn begin_huge_page(&self, span: &Span<'_>) {
-        let first = span.first.get() - span.first.get() % HUGE_PAGE_GRANULES;
-        let end = first + HUGE_PAGE_GRANULES;
-        if span.first.offset(span.granules).get() > end || end > span.region.chunks() * CHUNK_GRANULES {
+        let page = page_of(span.region, span.first);
+        if span.end() > page.end() || !Self::is_untouched(&page, span) || self.huge_pages_pause.passes() {
             return;
         }
-        let page = Span { region: span.region, first: GranuleIndex::new(first), granules: HUGE_PAGE_GRANULES };
-        let is_free = |part: Part<'_>| part.group.spans.busy(part.in_group()) & part.mask == 0;
-        if !rest(&page, span).all(is_free) || Self::dirty_granules(&page) != 0 || self.huge_pages_pause.passes() {
-            return;
-        }
-        let had = self.bring_in(&page, span);
-        self.huge_pages_pause.note(had);
+        // First, so that a purge of what others have of it meanwhile splits it.
+        note_huge(&page);
+        // SAFETY: committed with the span, as steps of commitment are whole huge pages.
+        let had = unsafe { self.os.begin_huge_page(page.region.address(page.first)) };
+        self.huge_pages_pause.note(had == HugePage::Prompt);
         if had == HugePage::None {
             // Split, for the other half of where a chunk has two.
             self.end_huge_page(page.region, page.first.chunk(), HugePageEnd::Split);
-            Self::span_dirtied(&span.head(1));
             return;
         }
         Self::span_dirtied(span);
-        for part in rest(&page, span) {
+        // Always true: near a hard limit, no huge page begins.
+        let _ = self.count_rest(&page, span, usize::MAX);
+        self.note(self.note_unpurged(&page));
+    }
+
+    /// Where huge pages are kept whole: counts what is going to come in with a span, in the huge pages at its ends if
+    /// nothing else is in them, nor was since the kernel had them. Beyond the hard limit, base pages do.
+    fn count_huge_pages(&self, span: &Span<'_>) {
+        let mut huge = whole_pages(span);
+        let (first, last) = (page_of(span.region, span.first), page_of(span.region, span.first.offset(span.granules - 1)));
+        let edges = [Some(first), (last.first != first.first).then_some(last)];
+        for page in edges.into_iter().flatten().filter(|page| page.first < span.first || page.end() > span.end()) {
+            if !Self::is_untouched(&page, span) {
+                continue;
+            }
+            if self.count_rest(&page, span, self.settings.hard_limit()) {
+                huge = if huge.granules == 0 { page } else { huge.joined(&page) };
+            } else {
+                // SAFETY: committed with the span, as steps of commitment are whole huge pages.
+                unsafe { self.os.advise(page.region.address(page.first), page.bytes(), HugeAdvice::Never) };
+            }
+        }
+        if huge.granules != 0 && note_huge(&huge) && self.settings.huge_pages() == HugePages::Always {
+            // SAFETY: likewise.
+            unsafe { self.os.advise(huge.region.address(huge.first), huge.bytes(), HugeAdvice::Always) };
+        }
+    }
+
+    /// Is a span, which the caller has claimed, the only one in a huge page, and has the page nothing in memory?
+    fn is_untouched(page: &Span<'_>, span: &Span<'_>) -> bool {
+        let is_free = |part: Part<'_>| part.group.spans.busy(part.in_group()) & part.mask == 0;
+        page.end().get() <= page.region.chunks() * CHUNK_GRANULES
+            && rest(page, span).all(is_free)
+            && Self::dirty_granules(page) == 0
+    }
+
+    /// Counts what has come in, or is going to, in a huge page beside a span: it is dirty. `false`: not all of it, as
+    /// `limit` does not allow it.
+    fn count_rest(&self, page: &Span<'_>, span: &Span<'_>, limit: usize) -> bool {
+        let mut fits = true;
+        for part in rest(page, span) {
             let claimed = part.group.spans.claim_free(part.in_group(), part.mask);
             // Another thread may have had some of it meanwhile; then it is counted.
             let clean = claimed & !part.group.spans.dirty(part.in_group(), claimed);
             let bytes = clean.count_ones() as usize * GRANULE_BYTES;
-            self.budget.take_anyway(bytes);
-            self.count_dirty(bytes);
-            part.group.spans.free(part.in_group(), claimed, true);
+            fits &= self.budget.take(bytes, limit);
+            if fits {
+                self.count_dirty(bytes);
+            }
+            part.group.spans.free(part.in_group(), claimed, fits);
         }
         self.note_peak();
-        self.note(self.note_unpurged(&page));
-    }
-
-    /// Brings a huge page in by a write to a span in it that is the caller's, and clean.
-    fn bring_in(&self, page: &Span<'_>, span: &Span<'_>) -> HugePage {
-        // First, so that a purge of what others have of it meanwhile splits it.
-        note_huge(page);
-        let (start, inside) = (page.region.address(page.first), page.region.address(span.first));
-        // SAFETY: committed with the span, as steps of commitment are whole huge pages. The span is the caller's, and zero.
-        unsafe { self.os.begin_huge_page(start, inside) }
+        fits
     }
 
     /// Before pages of a chunk are given back.
@@ -265,23 +230,35 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// After a span was mapped anew, which ends all advice: gives it that of its commitment, which the memory beside it has
-    /// but for the end of a small heap, so that the kernel can join the mappings.
+    /// After a span was mapped anew, which ends all advice: gives it that of its commitment, which the memory beside it has,
+    /// so that the kernel can join the mappings.
     pub fn renew_advice(&self, span: &Span<'_>) {
-        if let Some(advice) = span.region.advice_at_commit(span.chunks().end, self.settings.huge_pages()) {
+        if let Some(advice) = advice_at_commit(self.settings.huge_pages()) {
             // SAFETY: committed.
             unsafe { self.os.advise(span.region.address(span.first), span.bytes(), advice) };
         }
     }
 }
 
-fn note_huge(pages: &Span<'_>) {
-    for part in pages.parts() {
-        part.group.huge.add(1 << part.in_group());
-    }
+/// Notes that they were asked for. `true`: some of them had not been.
+fn note_huge(pages: &Span<'_>) -> bool {
+    pages.parts().fold(false, |any, part| any | part.group.huge.add(1 << part.in_group()))
 }
 
-/// The parts of a huge page without a span inside it.
+/// The huge page that a granule is in.
+fn page_of(region: &Region, granule: GranuleIndex) -> Span<'_> {
+    let first = granule.get() - granule.get() % HUGE_PAGE_GRANULES;
+    Span { region, first: GranuleIndex::new(first), granules: HUGE_PAGE_GRANULES }
+}
+
+/// The huge pages that lie in a span, whole.
+fn whole_pages<'h>(span: &Span<'h>) -> Span<'h> {
+    let first = span.first.get().next_multiple_of(HUGE_PAGE_GRANULES);
+    let end = span.end().get() / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
+    Span { region: span.region, first: GranuleIndex::new(first), granules: end.saturating_sub(first) }
+}
+
+/// The parts of a huge page that are not in a span.
 fn rest<'h>(page: &Span<'h>, span: &Span<'h>) -> impl Iterator<Item = Part<'h>> + use<'h> {
     let inside = *span;
     page.parts().map(move |part| inside.parts().fold(part, Part::without))

@@ -15,7 +15,6 @@ use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::hand::Hand;
-use crate::depot::huge_pages;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
 use crate::depot::pause::Pause;
@@ -48,7 +47,7 @@ pub struct Depot<P> {
     /// What a purge has in hand.
     pub hand: Hand,
     /// When not to ask for a huge page.
-    pub(super) huge_pages_pause: huge_pages::Pause,
+    pub(super) huge_pages_pause: Pause,
     /// When not to move the pages of a large block.
     pub moves_pause: Pause,
     /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
@@ -108,6 +107,17 @@ impl<'h> Span<'h> {
         self.granules * GRANULE_BYTES
     }
 
+    /// The first granule behind it.
+    pub(super) fn end(&self) -> GranuleIndex {
+        self.first.offset(self.granules)
+    }
+
+    /// It and another one of its region, and what lies between.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let (first, end) = (self.first.min(other.first), self.end().max(other.end()));
+        Span { region: self.region, first, granules: end.get() - first.get() }
+    }
+
     /// The part from granule `from` on.
     pub fn tail(&self, from: usize) -> Self {
         Span { region: self.region, first: self.first.offset(from), granules: self.granules - from }
@@ -151,7 +161,7 @@ impl<P: Pages> Depot<P> {
             mappings: Mappings::new(),
             alarm: Alarm::new(),
             hand: Hand::new(),
-            huge_pages_pause: huge_pages::Pause::new(),
+            huge_pages_pause: Pause::new(),
             moves_pause: Pause::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
@@ -265,7 +275,7 @@ impl<P: Pages> Depot<P> {
     }
 
     /// Claims exactly that span, or nothing of it.
-    fn claim_exact(span: &Span<'_>) -> bool {
+    pub(super) fn claim_exact(span: &Span<'_>) -> bool {
         let mut claimed = 0;
         for part in span.parts() {
             if !part.group.spans.claim_exact(part.in_group(), part.mask) {
@@ -290,7 +300,7 @@ impl<P: Pages> Depot<P> {
             self.uncount_dirty(dirty);
             self.note_peak();
             if clean != 0 {
-                self.want_huge_page(&span);
+                self.want_huge_pages(&span);
                 if self.is_pressed() {
                     self.keep_bound();
                 }

@@ -116,7 +116,18 @@ impl Magalloc {
         self
     }
 
-    /// Whether the heap is backed by transparent huge pages. Default: as the system's policy says.
+    /// Whether the kernel is asked in ways that a filter of system calls may take amiss. Without, the calls for memory are
+    /// `mmap`, `munmap`, `mremap`, `mprotect` and `madvise`, beside `futex` and `clock_gettime`; with, also
+    /// `process_madvise` (Linux 6.14), which gives many ranges back at once where `madvise` takes a call for each, and
+    /// each call interrupts the processors that run the program. Default: no.
+    #[must_use]
+    pub const fn extra_calls(mut self, extra_calls: bool) -> Self {
+        self.options.extra_calls = extra_calls;
+        self
+    }
+
+    /// Whether the heap is backed by transparent huge pages. Default: in large heaps, where it is worth it
+    /// (`HugePages::Auto`).
     #[must_use]
     pub const fn huge_pages(mut self, huge_pages: HugePages) -> Self {
         self.options.huge_pages = huge_pages;

@@ -12,7 +12,7 @@
 mod region;
 mod slab_ref;
 
-pub use region::{ChunkGroup, Region};
+pub use region::{ChunkGroup, Region, advice_at_commit};
 pub use slab_ref::SlabRef;
 
 use crate::config::{GRANULE_SHIFT, REGIONS_MAX};

@@ -26,7 +26,7 @@ use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
     ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS,
-    HUGE_PAGE_BYTES, HUGE_PAGE_OF_SHIFT, HUGE_PAGES_FROM_BYTES, REGION_BYTES_PREFERRED,
+    HUGE_PAGE_BYTES, HUGE_PAGE_OF_SHIFT, REGION_BYTES_PREFERRED,
 };
 use crate::meta::Commit;
 use crate::options::HugePages;
@@ -138,6 +138,16 @@ const fn reservation_bytes(chunks: usize) -> usize {
 /// Space in front of a region; only where address space is plentiful, and a region has the preferred size.
 const fn annex_bytes(chunks: usize, number: usize) -> usize {
     if number == 0 && chunks * CHUNK_BYTES == REGION_BYTES_PREFERRED { ANNEX_BYTES } else { 0 }
+}
+
+/// What the kernel is advised about chunks when they are committed.
+pub fn advice_at_commit(huge_pages: HugePages) -> Option<HugeAdvice> {
+    match huge_pages {
+        // A small heap, too, or a system that makes huge pages unasked gives it memory that nobody counts.
+        HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
+        // As spans are claimed, see `depot::huge_pages`.
+        HugePages::System | HugePages::Always => None,
+    }
 }
 
 impl Region {
@@ -354,7 +364,7 @@ impl Region {
         if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
             return false;
         }
-        if let Some(advice) = self.advice_at_commit(end, huge_pages) {
+        if let Some(advice) = advice_at_commit(huge_pages) {
             // SAFETY: the chunks lie in our reservation and are committed.
             unsafe { os.advise(start, (end - first) * CHUNK_BYTES, advice) };
         }
@@ -366,18 +376,6 @@ impl Region {
             self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
         }
         true
-    }
-
-    /// What the kernel is advised about the chunks before number `end` when they are committed.
-    pub fn advice_at_commit(&self, end: usize, huge_pages: HugePages) -> Option<HugeAdvice> {
-        let is_small = end * CHUNK_BYTES <= HUGE_PAGES_FROM_BYTES;
-        match huge_pages {
-            HugePages::System => None,
-            HugePages::Auto if is_small || !self.has_huge_pages() => None,
-            // Those that are going to be filled are asked for one by one.
-            HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
-            HugePages::Always => Some(HugeAdvice::Always),
-        }
     }
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.

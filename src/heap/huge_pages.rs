@@ -1,8 +1,8 @@
 //! Tests: huge pages come in where they are going to be filled, count as what they are, and are split when memory goes.
 
 use super::Heap;
-use super::purging::{DELAY_MS, allocate, free, heap, release};
-use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
+use super::purging::{DELAY_MS, allocate, free, heap, release, resident_bytes};
+use crate::config::{CHUNK_BYTES, GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
 use crate::depot::dirty::Due;
 use crate::options::{HugePages, Options, SoftLimit};
 use crate::size_class::{class_of, shape};
@@ -82,7 +82,8 @@ fn a_huge_page_comes_in_with_the_first_slab_in_it() {
     let in_page = blocks.iter().filter(|&&block| huge_page_of(block) == page).count();
     let in_slabs = in_page.next_multiple_of(shape(class).blocks as usize) * 1024;
     assert_eq!(stats.dirty as usize, HUGE_PAGE_BYTES - in_slabs);
-    assert!(stats.resident as usize >= blocks.len() * 1024 + stats.dirty as usize, "{stats:?}");
+    assert!(resident_bytes(&heap) >= blocks.len() * 1024 + stats.dirty as usize, "{stats:?}");
+    assert!(stats.resident as usize >= resident_bytes(&heap), "{stats:?}");
     check_accounts(&heap);
     // The next slabs fill it, and then one more comes in.
     fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES + HUGE_PAGE_BYTES + GRANULE_BYTES);
@@ -104,7 +105,7 @@ fn what_nobody_takes_of_a_huge_page_goes_back_once_it_has_aged() {
     heap.purge().turn(Due::Aged, || false);
     let stats = heap.stats();
     assert_eq!(stats.dirty, 0);
-    assert!((stats.resident as usize) < live + 4 * GRANULE_BYTES, "{} of {live}", stats.resident);
+    assert!(resident_bytes(&heap) < live + 4 * GRANULE_BYTES, "{} of {live}", resident_bytes(&heap));
     let split = heap.depot().os.pages().huge_pages_split();
     assert_eq!(split, BTreeSet::from([huge_page_of(*blocks.last().expect("blocks"))]));
     // A slab that takes some of it again finds it in use.
@@ -162,84 +163,66 @@ fn a_block_longer_than_a_slab_and_short_of_a_huge_page_brings_nothing_in() {
     let (heap, class) = heap_with_huge_pages(Options::new());
     let cached = heap.register().expect("memory");
     fill(&heap, &cached, class, HUGE_PAGES_FROM_BYTES);
-    let before = heap.stats().resident;
+    let before = resident_bytes(&heap);
     (0..100).for_each(|_| assert!(!heap.allocate_large(HUGE_PAGE_BYTES / 2, 8, true).is_null()));
-    assert_eq!((heap.stats().resident, begun(&heap), advised(&heap).len()), (before, 0, 0));
+    assert_eq!((resident_bytes(&heap), begun(&heap), advised(&heap).len()), (before, 0, 0));
+    release(&heap);
+}
+
+/// A block that has grown in place by `more` bytes, the last block of a heap of `HUGE_PAGES_FROM_BYTES`.
+fn grown(heap: &Heap<FakePages>, more: usize) -> *mut u8 {
+    let block = heap.allocate_large(HUGE_PAGES_FROM_BYTES, 8, false);
+    assert_eq!(heap.resize_large(block, HUGE_PAGES_FROM_BYTES + more, 8), block);
+    block
+}
+
+/// The whole huge pages of an address range.
+fn whole_huge_pages(from: usize, bytes: usize) -> BTreeSet<usize> {
+    (from.next_multiple_of(HUGE_PAGE_BYTES)..huge_page_at(from + bytes)).step_by(HUGE_PAGE_BYTES).collect()
+}
+
+#[test]
+fn new_long_blocks_are_not_advised() {
+    let (heap, _) = heap_with_huge_pages(Options::new());
+    heap.allocate_large(HUGE_PAGES_FROM_BYTES, 8, false);
+    let before = resident_bytes(&heap);
+    for round in 0..40 {
+        let block = heap.allocate_large(5 * HUGE_PAGE_BYTES, 8, round % 2 == 0);
+        assert!(!block.is_null());
+    }
+    assert_eq!((resident_bytes(&heap), begun(&heap), advised(&heap).len()), (before, 0, 0));
     release(&heap);
 }
 
 #[test]
-fn a_long_spans_whole_huge_pages_are_advised_until_some_of_them_is_given_back() {
+fn advice_ends_with_its_block_and_its_huge_pages_are_split_when_a_part_goes() {
     let (heap, class) = heap_with_huge_pages(Options::new());
     let cached = heap.register().expect("memory");
     let bytes = 10 * HUGE_PAGE_BYTES + HUGE_PAGE_BYTES / 2;
-    let block = heap.allocate_large(bytes, 8, false);
-    let (from, end) = (block.addr().next_multiple_of(HUGE_PAGE_BYTES), huge_page_at(block.addr() + bytes));
-    let inside: BTreeSet<usize> = (from..end).step_by(HUGE_PAGE_BYTES).collect();
+    let block = grown(&heap, bytes);
+    let inside = whole_huge_pages(block.addr() + HUGE_PAGES_FROM_BYTES, bytes);
     assert!(inside.len() >= 9);
-    assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 1, 0));
-    // Small blocks take its place, and all but one page of one huge page stays in use.
+    assert_eq!((advised(&heap), begun(&heap), heap.stats().dirty), (inside.clone(), 0, 0));
+    // What a block loses is not advised any more, nor what is freed.
+    assert_eq!(heap.resize_large(block, HUGE_PAGES_FROM_BYTES + bytes / 2, 8), block);
+    assert_eq!(advised(&heap), whole_huge_pages(block.addr() + HUGE_PAGES_FROM_BYTES, bytes / 2));
     heap.free_large(block);
-    let blocks = fill(&heap, &cached, class, bytes + HUGE_PAGE_BYTES);
-    assert_eq!(advised(&heap), inside);
-    let hole = from + HUGE_PAGE_BYTES / 2;
+    assert!(advised(&heap).is_empty());
+    // Small blocks take its place, and all but one page of one huge page stays in use.
+    let mut blocks = Vec::new();
+    while heap.depot().dirty_bytes() != 0 {
+        blocks.push(allocate(&heap, &cached, class));
+    }
+    let page = *inside.first().expect("some");
+    let hole = page + HUGE_PAGE_BYTES / 2;
     let goes = |block: &&*mut u8| (hole..hole + 4096).contains(&block.addr());
     give_back(&heap, &cached, class, blocks.iter().filter(goes));
     assert!(heap.stats().purges > 0);
-    assert_eq!(inside.difference(&advised(&heap)).copied().collect::<Vec<_>>(), [from]);
     let split = heap.depot().os.pages().huge_pages_split();
-    assert_eq!(split.intersection(&inside).copied().collect::<Vec<_>>(), [from]);
-    // All of it goes, whole chunks at a time.
+    assert_eq!(split.intersection(&inside).copied().collect::<Vec<_>>(), [page]);
     give_back(&heap, &cached, class, blocks.iter().filter(|block| !goes(block)));
-    assert!(advised(&heap).is_empty());
     check_accounts(&heap);
     release(&heap);
-}
-
-/// A heap about to have huge pages, and what allocates a block of five, reading it to be zero.
-fn heap_of_long_blocks(has: HugePage) -> (Box<Heap<FakePages>>, impl Fn(&Heap<FakePages>)) {
-    let (heap, _) = heap_with_huge_pages(Options::new());
-    heap.depot().os.pages().set_huge_pages(has);
-    heap.allocate_large(HUGE_PAGES_FROM_BYTES - GRANULE_BYTES, 8, false);
-    let long = |heap: &Heap<FakePages>| {
-        let block = heap.allocate_large(5 * HUGE_PAGE_BYTES, 8, true);
-        // SAFETY: a live block of that size.
-        let bytes = unsafe { std::slice::from_raw_parts(block, 5 * HUGE_PAGE_BYTES) };
-        assert!(bytes.iter().all(|&byte| byte == 0));
-    };
-    (heap, long)
-}
-
-#[test]
-fn a_long_block_is_not_advised_where_its_first_huge_page_is_late() {
-    let (heap, long) = heap_of_long_blocks(HugePage::Late);
-    long(&heap);
-    assert_eq!((begun(&heap), advised(&heap).len()), (1, 0));
-    // In time again, after a pause of four.
-    heap.depot().os.pages().set_huge_pages(HugePage::Prompt);
-    (0..4).for_each(|_| long(&heap));
-    assert_eq!((begun(&heap), advised(&heap).len()), (1, 0));
-    long(&heap);
-    assert_eq!(begun(&heap), 2);
-    assert!(advised(&heap).len() >= 4);
-    check_accounts(&heap);
-    release(&heap);
-}
-
-#[test]
-fn one_of_sixteen_long_blocks_shows_how_huge_pages_come() {
-    for has in [HugePage::Prompt, HugePage::None] {
-        let (heap, long) = heap_of_long_blocks(has);
-        (0..33).for_each(|_| long(&heap));
-        assert_eq!(begun(&heap), 3, "{has:?}");
-        assert!(advised(&heap).len() >= 33 * 4, "{has:?}");
-        // That there was none begins no pause for short ones.
-        let before = begun(&heap);
-        (0..2 * HUGE_PAGE_BYTES / GRANULE_BYTES).for_each(|_| _ = heap.allocate_large(GRANULE_BYTES, 8, false));
-        assert!(begun(&heap) > before, "{has:?}");
-        check_accounts(&heap);
-        release(&heap);
-    }
 }
 
 #[test]
@@ -256,7 +239,7 @@ fn what_a_block_grows_by_is_advised() {
     let added = block.addr() + old..block.addr() + new;
     let whole = added.start.next_multiple_of(HUGE_PAGE_BYTES)..huge_page_at(added.end);
     assert_eq!(advised(&heap), whole.clone().step_by(HUGE_PAGE_BYTES).collect());
-    assert_eq!(begun(&heap), 1);
+    assert_eq!(begun(&heap), 0);
     // By moving: what moves loses its advice, and only what it grows by is new.
     let obstacle = heap.allocate_large(GRANULE_BYTES, 8, false);
     let before = begun(&heap);
@@ -303,9 +286,10 @@ fn threads_that_claim_from_one_huge_page_leave_right_accounts() {
 fn where_a_block_moved_away_no_advice_is_left() {
     let (heap, _) = heap_with_huge_pages(Options::new());
     let first = heap.allocate_large(16 * HUGE_PAGE_BYTES, 8, false);
-    let block = heap.allocate_large(5 * HUGE_PAGE_BYTES, 8, false);
+    let block = heap.allocate_large(2 * HUGE_PAGE_BYTES, 8, false);
+    assert_eq!(heap.resize_large(block, 5 * HUGE_PAGE_BYTES, 8), block);
     let obstacle = heap.allocate_large(GRANULE_BYTES, 8, false);
-    assert!(advised(&heap).len() >= 19);
+    assert!(advised(&heap).len() >= 2);
     let moved = heap.resize_large(block, 8 * HUGE_PAGE_BYTES, 8);
     assert!(!moved.is_null() && moved != block);
     let place = block.addr()..block.addr() + 5 * HUGE_PAGE_BYTES;
@@ -323,8 +307,11 @@ fn where_a_block_moved_away_no_advice_is_left() {
 #[test]
 fn many_long_spans_leave_the_mappings_few() {
     let (heap, _) = heap_with_huge_pages(Options::new());
-    // Nothing is touched. Each is a chunk's length off the whole huge pages, so that a piece beside them is not advised.
-    (0..20_000).for_each(|_| assert!(!heap.allocate_large(2 * HUGE_PAGE_BYTES + GRANULE_BYTES, 8, false).is_null()));
+    // Nothing is touched. Each is a part of a huge page off the whole ones, so that a piece beside them is not advised.
+    for _ in 0..20_000 {
+        let block = heap.allocate_large(CHUNK_BYTES, 8, false);
+        assert_eq!(heap.resize_large(block, CHUNK_BYTES + 3 * HUGE_PAGE_BYTES, 8), block);
+    }
     let advised = advised(&heap);
     let ranges = advised.iter().filter(|&&page| !advised.contains(&(page - HUGE_PAGE_BYTES))).count();
     assert!((1_000..5_000).contains(&ranges), "{ranges}");
@@ -341,13 +328,13 @@ fn a_slab_in_a_huge_page_gives_its_untouched_pages_back() {
     }
     heap.flush(&cached);
     heap.purge().turn(Due::All, || false);
-    let (before, resident) = (begun(&heap), heap.stats().resident as usize);
+    let (before, resident) = (begun(&heap), resident_bytes(&heap));
     // The first slab of the next huge page, of which a page is written.
     allocate(&heap, &cached, class_of(64, 8).expect("a small size"));
     assert_eq!(begun(&heap), before + 1);
     heap.flush(&cached);
     heap.purge().turn(Due::All, || false);
-    let more = (heap.stats().resident as usize).saturating_sub(resident);
+    let more = resident_bytes(&heap).saturating_sub(resident);
     assert!(more <= 4096, "{more}");
     release(&heap);
 }
@@ -365,4 +352,83 @@ fn a_huge_page_that_goes_in_pieces_is_split_for_the_first() {
     }
     check_accounts(&heap);
     release(&heap);
+}
+
+/// Options under which huge pages are kept whole, and heaps with them.
+fn heaps_with_whole_huge_pages(hard_limit: usize) -> [Box<Heap<FakePages>>; 2] {
+    let always = heap(Options { huge_pages: HugePages::Always, hard_limit, ..Options::new() });
+    let system = heap(Options::new());
+    system.depot().os.pages().set_huge_pages_unasked();
+    system.configure(&Options { huge_pages: HugePages::System, hard_limit, ..Options::new() });
+    [always, system]
+}
+
+#[test]
+fn a_whole_huge_page_counts_from_its_first_block_and_goes_with_its_last() {
+    for heap in heaps_with_whole_huge_pages(usize::MAX) {
+        // One at the beginning of each, one at the end, and one over both ends of huge pages.
+        let long = 2 * HUGE_PAGE_BYTES + 2 * GRANULE_BYTES;
+        for (size, align, pages) in
+            [(GRANULE_BYTES, 2 * HUGE_PAGE_BYTES, 1), (HUGE_PAGE_BYTES, 8, 1), (long, HUGE_PAGE_BYTES, 2)]
+        {
+            let blocks: Vec<*mut u8> = (0..10).map(|_| heap.allocate_large(size, align, false)).collect();
+            let held = heap.depot().budget.held();
+            assert!(held >= 10 * pages * HUGE_PAGE_BYTES, "{held} of blocks of {size}");
+            assert_eq!(held % HUGE_PAGE_BYTES, 0, "blocks of {size}");
+            // What the kernel makes of one write in each.
+            for block in &blocks {
+                for page in (huge_page_of(*block)..block.addr() + size).step_by(HUGE_PAGE_BYTES) {
+                    // SAFETY: committed, and nothing else is in it.
+                    let page = unsafe { std::slice::from_raw_parts_mut(block.with_addr(page), HUGE_PAGE_BYTES) };
+                    page.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+                }
+            }
+            blocks.into_iter().for_each(|block| heap.free_large(block));
+            heap.purge().turn(Due::All, || false);
+            assert_eq!((resident_bytes(&heap), heap.depot().budget.held(), heap.depot().dirty_bytes()), (0, 0, 0));
+            check_accounts(&heap);
+        }
+        release(&heap);
+    }
+}
+
+#[test]
+fn a_hard_limit_binds_what_huge_pages_bring_in() {
+    const LIMIT: usize = 8 * HUGE_PAGE_BYTES;
+    for heap in heaps_with_whole_huge_pages(LIMIT) {
+        let mut blocks = Vec::new();
+        // One in each huge page, while these last; then in base pages, of which the last huge pages are made, too.
+        for _ in 0..300 {
+            let block = heap.allocate_large(GRANULE_BYTES, 2 * HUGE_PAGE_BYTES, false);
+            assert!(!block.is_null());
+            // SAFETY: a block of that size.
+            unsafe { block.write_bytes(1, GRANULE_BYTES) };
+            blocks.push(block);
+            assert!(heap.depot().budget.held() <= LIMIT);
+        }
+        assert!(heap.depot().os.pages().huge_pages_split().len() > 1);
+        blocks.into_iter().for_each(|block| heap.free_large(block));
+        heap.purge().turn(Due::All, || false);
+        assert_eq!((resident_bytes(&heap), heap.depot().budget.held()), (0, 0));
+        check_accounts(&heap);
+        release(&heap);
+    }
+}
+
+#[test]
+fn a_huge_page_is_given_back_once_all_of_it_has_aged() {
+    for heap in heaps_with_whole_huge_pages(usize::MAX) {
+        let half = HUGE_PAGE_BYTES / 2;
+        let parts = [(); 2].map(|()| heap.allocate_large(half, 8, false));
+        heap.free_large(parts[0]);
+        heap.purge().turn(Due::Aged, || false);
+        heap.purge().turn(Due::Aged, || false);
+        assert_eq!(heap.stats().purges, 0, "the other half is in use");
+        heap.free_large(parts[1]);
+        heap.purge().turn(Due::Aged, || false);
+        assert_eq!(heap.stats().purges, 0, "the other half has just been freed");
+        heap.purge().turn(Due::Aged, || false);
+        assert_eq!((heap.stats().dirty, heap.depot().budget.held()), (0, 0), "all in one turn");
+        release(&heap);
+    }
 }

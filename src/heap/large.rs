@@ -14,7 +14,7 @@ use crate::depot::Depot;
 use crate::depot::spans::Span;
 use crate::heap::mapped;
 use crate::size_class::shape;
-use crate::slab::GranuleUse;
+use crate::slab::{GranuleUse, Slab};
 use crate::sys::{Pages, Relocated, Renewed, platform};
 
 fn granules(size: usize) -> usize {
@@ -29,7 +29,6 @@ pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, ze
     let Some(span) = depot.claim_span(granules(size), align.div_ceil(GRANULE_BYTES)) else {
         return core::ptr::null_mut();
     };
-    depot.want_huge_pages_inside(&span);
     if zeroed {
         Depot::<P>::for_each_dirty(&span, |from, count| {
             // SAFETY: granules of a span that nobody else knows yet; its chunks are committed.
@@ -83,13 +82,16 @@ pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
     }
     let span = span_of(depot, block);
     span.region.set_granule_use(span.first, GranuleUse::Other);
-    give(depot, &span, span.region.descriptor(span.first).is_moved());
+    give(depot, &span, span.region.descriptor(span.first));
 }
 
-/// Gives a span, or the end of one, back. A moved one is mapped anew, so that the kernel can join its mapping with
-/// the neighbours again: mappings stay few.
-fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, moved: bool) {
-    if !moved {
+/// Gives the span of the block with that descriptor, or the end of it, back. A moved one is mapped anew, so that the kernel
+/// can join its mapping with the neighbours again: mappings stay few.
+fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, block: &Slab) {
+    if !block.is_moved() {
+        if block.is_advised() {
+            depot.withdraw_advice(span);
+        }
         depot.free_span(span);
         return;
     }
@@ -117,13 +119,15 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     if wanted <= span.granules {
         if wanted < span.granules {
             descriptor.set_granules(wanted);
-            give(depot, &span.tail(wanted), descriptor.is_moved());
+            give(depot, &span.tail(wanted), descriptor);
         }
         return block;
     }
     if depot.extend_span(&span, wanted - span.granules) {
         descriptor.set_granules(wanted);
-        depot.want_huge_pages_inside(&Span { granules: wanted, ..span }.tail(span.granules));
+        if depot.want_huge_pages_inside(&Span { granules: wanted, ..span }.tail(span.granules)) {
+            descriptor.set_advised();
+        }
         return block;
     }
     if span.bytes() < RELOCATE_BYTES_MIN || depot.moves_pause.passes() {
@@ -139,8 +143,11 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
         free_around(depot, &new, at, bytes);
         return core::ptr::null_mut();
     }
-    depot.want_huge_pages_inside(&new.tail(span.granules));
+    let is_advised = depot.want_huge_pages_inside(&new.tail(span.granules));
     begin_moved(&new);
+    if is_advised {
+        new.region.descriptor(new.first).set_advised();
+    }
     give_moved(depot, &span, relocated);
     to.as_ptr()
 }
@@ -153,10 +160,10 @@ pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize
 
 /// Gives back the span of a block whose pages were moved elsewhere.
 pub(super) fn give_moved<P: Pages>(depot: &Depot<P>, span: &Span<'_>, relocated: Relocated) {
-    let is_moved = span.region.descriptor(span.first).is_moved();
+    let descriptor = span.region.descriptor(span.first);
     span.region.set_granule_use(span.first, GranuleUse::Other);
-    if is_moved || relocated == Relocated::Copied {
-        give(depot, span, is_moved);
+    if descriptor.is_moved() || relocated == Relocated::Copied {
+        give(depot, span, descriptor);
     } else {
         depot.free_clean_span(span);
     }

@@ -34,7 +34,7 @@ pub use stats::{ClassStats, Stats};
 use crate::config::{ALIGN_MAX, GRANULE_BYTES};
 use crate::depot::Depot;
 use crate::depot::dirty::Due;
-use crate::options::Options;
+use crate::options::{HugePages, Options};
 use crate::owner::{Adopted, OwnerIndex, Owners, Reclaim, take_one};
 use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
@@ -77,7 +77,14 @@ impl<P: Pages> Heap<P> {
 
     /// Takes over `options`.
     pub fn configure(&self, options: &Options) {
-        self.depot.settings.apply(options, options.soft_limit_bytes(|| self.depot.os.memory_limit()));
+        let depot = &self.depot;
+        let whole_huge_pages = match options.huge_pages {
+            HugePages::Auto | HugePages::Never => false,
+            HugePages::System => depot.os.has_huge_pages_unasked(),
+            HugePages::Always => true,
+        };
+        depot.settings.apply(options, options.soft_limit_bytes(|| depot.os.memory_limit()), whole_huge_pages);
+        depot.os.allow_batches(options.extra_calls);
     }
 
     /// What is known of the address of a block.

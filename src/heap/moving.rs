@@ -1,7 +1,7 @@
 //! Tests: the kernel does not move pages, or does not map them anew, and nothing is lost.
 
 use super::Heap;
-use super::purging::{heap, release};
+use super::purging::{heap, release, resident_bytes};
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::dirty::Due;
 use crate::options::Options;
@@ -28,7 +28,7 @@ fn has_contents(block: *mut u8) -> bool {
 fn left(heap: &Heap<FakePages>) -> (usize, usize) {
     heap.purge().turn(Due::All, || false);
     heap.check();
-    (heap.depot().budget.held(), heap.stats().resident as usize)
+    (heap.depot().budget.held(), resident_bytes(heap))
 }
 
 #[test]

@@ -9,7 +9,6 @@
 
 use super::Heap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
-use crate::depot::Depot;
 use crate::granule_map::{Region, SlabRef};
 use crate::size_class::{CLASS_COUNT, all, shape};
 use crate::slab::GranuleUse;
@@ -41,7 +40,9 @@ pub struct Stats {
     pub unusable: u64,
     /// Part of `committed`: the allocator's own.
     pub metadata: u64,
-    /// Part of the heap (not of `metadata`) that is resident: pages that the kernel has in memory for it.
+    /// At most so much of the heap (not of `metadata`) is resident: large blocks, pages of slabs that have had a block
+    /// since they were last given back, and `dirty`. What the program has not written of a large block is not resident,
+    /// but counts: only the kernel could tell, by a call that filters of system calls do not expect.
     pub resident: u64,
     /// Spans in use, and free ones not given back yet: what the limits count.
     pub held: u64,
@@ -68,8 +69,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Resident memory of the heap for each byte of live blocks: 1.0 is none too much, less is live memory that was
-    /// never written. Infinite, or not a number, where nothing is live.
+    /// Memory that is resident at most for each byte of live blocks: 1.0 is none too much. Infinite, or not a number, where
+    /// nothing is live.
     #[must_use]
     pub fn fragmentation(&self) -> f64 {
         self.resident as f64 / self.live as f64
@@ -99,22 +100,6 @@ enum Begin<'h> {
 }
 
 impl<P: Pages> Heap<P> {
-    /// Figures of this moment, by a walk over the metadata, and the kernel's answer to what is resident: its time grows
-    /// with the heap (some milliseconds for each GiB of small blocks), and it holds up nobody.
-    pub fn stats(&self) -> Stats {
-        let mut stats = self.accounts();
-        if !self.is_closed() {
-            stats.resident = self.depot.regions.iter().map(|region| resident(&self.depot, region) as u64).sum();
-            for mapping in self.depot.mappings.iter() {
-                // SAFETY: mapped when it was looked at; the kernel tells if it is not any more.
-                let bytes =
-                    mapping.pointer().map_or(0, |start| unsafe { self.depot.os.resident(start, mapping.bytes) });
-                stats.resident += bytes as u64;
-            }
-        }
-        stats
-    }
-
     /// What each size class holds, smallest first.
     pub fn class_stats(&self) -> [ClassStats; CLASS_COUNT] {
         let mut stats = [ClassStats::default(); CLASS_COUNT];
@@ -135,8 +120,9 @@ impl<P: Pages> Heap<P> {
         stats
     }
 
-    /// All figures but the kernel's.
-    fn accounts(&self) -> Stats {
+    /// Figures of this moment, by a walk over the metadata: its time grows with the heap (some milliseconds for each GiB of
+    /// small blocks), and it holds up nobody.
+    pub fn stats(&self) -> Stats {
         let mut stats = Stats {
             mapped: self.depot.os.mapped() as u64,
             dirty: self.depot.dirty_bytes() as u64,
@@ -150,6 +136,7 @@ impl<P: Pages> Heap<P> {
         if self.is_closed() {
             return stats;
         }
+        stats.resident = stats.dirty;
         self.count_caches(&mut stats);
         let mut granules_used = 0;
         let mut chunks = 0;
@@ -161,11 +148,13 @@ impl<P: Pages> Heap<P> {
                 Begin::Slab(slab) => {
                     granules_used += slab.shape().granules as usize;
                     count_slab(&slab, &mut stats);
+                    stats.resident += self.resident_at_most(&slab) as u64;
                 }
                 Begin::Large { granules } => {
                     granules_used += granules;
                     stats.large_blocks += 1;
                     stats.large += (granules * GRANULE_BYTES) as u64;
+                    stats.resident += (granules * GRANULE_BYTES) as u64;
                 }
                 Begin::Free => stats.free_blocks += 1,
             });
@@ -175,6 +164,7 @@ impl<P: Pages> Heap<P> {
         for mapping in self.depot.mappings.iter() {
             stats.large_blocks += 1;
             stats.live += mapping.bytes as u64;
+            stats.resident += mapping.bytes as u64;
             stats.committed += mapping.bytes as u64;
         }
         stats.committed += self.depot.mappings.table_bytes() as u64;
@@ -187,6 +177,19 @@ impl<P: Pages> Heap<P> {
         // Cached blocks were counted as live, being not free in their slabs.
         stats.live = stats.live.saturating_sub(stats.cached) + stats.large;
         stats
+    }
+
+    /// Bytes of the pages of a slab that have had a block since they were last given back.
+    fn resident_at_most(&self, slab: &SlabRef<'_>) -> usize {
+        let granules = usize::from(slab.shape().granules);
+        if self.depot.settings.keeps_huge_pages_whole() {
+            return granules * GRANULE_BYTES;
+        }
+        let given_back = |inside| {
+            let marks = &slab.region().descriptor(slab.granule.offset(inside)).marks;
+            (marks.purged_pages().count_ones() as usize) << slab.region().page_shift()
+        };
+        granules * GRANULE_BYTES - (0..granules).map(given_back).sum::<usize>()
     }
 
     fn count_caches(&self, stats: &mut Stats) {
@@ -212,7 +215,7 @@ impl<P: Pages> Heap<P> {
                 }
             });
         }
-        let stats = self.accounts();
+        let stats = self.stats();
         let parts = stats.live + stats.cached + stats.free + stats.unusable + stats.metadata;
         assert_eq!(stats.committed, parts, "{stats:?}");
     }
@@ -233,16 +236,6 @@ impl<P: Pages> Heap<P> {
             }
         }
     }
-}
-
-/// Bytes of a region's heap that are in memory.
-fn resident<P: Pages>(depot: &Depot<P>, region: &Region) -> usize {
-    let resident_of = |chunk| {
-        let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES));
-        // SAFETY: the chunk is committed.
-        unsafe { depot.os.resident(start, CHUNK_BYTES) }
-    };
-    region.committed_chunks().map(resident_of).sum()
 }
 
 fn check_slab(slab: &SlabRef<'_>) {
@@ -336,7 +329,7 @@ mod tests {
             scope(|scope| {
                 let workers = [scope.spawn(|| work(&heap)), scope.spawn(|| work(&heap))];
                 while !workers.iter().all(|worker| worker.is_finished()) {
-                    let stats = heap.accounts();
+                    let stats = heap.stats();
                     let parts = [stats.live, stats.cached, stats.free, stats.dirty, stats.unusable, stats.metadata];
                     assert!(parts.into_iter().all(|part| part <= BYTES_MAX), "{stats:?}");
                 }

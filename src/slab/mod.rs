@@ -51,6 +51,8 @@ pub struct Slab {
     back: AtomicU8,
     /// 1 if the span is a large block whose pages came from elsewhere.
     moved: AtomicU8,
+    /// 1 if the span is a large block of which the kernel is advised that huge pages are welcome.
+    advised: AtomicU8,
     /// Only its swaps matter: see `after_full_word`.
     turn: AtomicU8,
     /// What a purge remembers of this granule's pages.
@@ -79,6 +81,7 @@ impl Slab {
             loose: AtomicU8::new(0),
             back: AtomicU8::new(0),
             moved: AtomicU8::new(0),
+            advised: AtomicU8::new(0),
             turn: AtomicU8::new(0),
             marks: PageMarks::new(),
             near: core::array::from_fn(|_| FreeWord::new(0)),
@@ -94,6 +97,7 @@ impl Slab {
         self.cursor.store(0, Ordering::Relaxed);
         self.back.store(0, Ordering::Relaxed);
         self.moved.store(0, Ordering::Relaxed);
+        self.advised.store(0, Ordering::Relaxed);
         // `loose` is 0 already, and a late `enter_queue` may be swapping it just now.
     }
 
@@ -134,6 +138,18 @@ impl Slab {
     pub fn is_moved(&self) -> bool {
         // ordering: Relaxed; only the block's owner reads it.
         self.moved.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes that the kernel is advised about a large block; only for its owner.
+    pub fn set_advised(&self) {
+        // ordering: Relaxed; only the block's owner reads it.
+        self.advised.store(1, Ordering::Relaxed);
+    }
+
+    /// Is the kernel advised about the large block?
+    pub fn is_advised(&self) -> bool {
+        // ordering: Relaxed; only the block's owner reads it.
+        self.advised.load(Ordering::Relaxed) != 0
     }
 
     /// The record that is told of the first free block.

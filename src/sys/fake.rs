@@ -51,6 +51,8 @@ pub(crate) struct FakePages {
 #[derive(Debug)]
 struct HugePages {
     has: HugePage,
+    /// Whether that is the system's policy.
+    unasked: bool,
     /// How many were begun.
     begun: usize,
     /// Addresses of those advised.
@@ -74,6 +76,7 @@ impl FakePages {
             moves_asked: AtomicUsize::new(0),
             huge_pages: Mutex::new(HugePages {
                 has: HugePage::None,
+                unasked: false,
                 begun: 0,
                 advised: BTreeSet::new(),
                 split: BTreeSet::new(),
@@ -127,6 +130,20 @@ impl FakePages {
     /// Has huge pages from now on, or not: at first it has none, and the real ones are never asked for.
     pub(crate) fn set_huge_pages(&self, has: HugePage) {
         self.huge_pages.lock().unwrap().has = has;
+    }
+
+    /// Makes it the system's policy to have them unasked.
+    pub(crate) fn set_huge_pages_unasked(&self) {
+        self.huge_pages.lock().unwrap().unasked = true;
+    }
+
+    /// Bytes of a committed range that are in memory, by the real kernel's own count.
+    pub(crate) fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
+        let page = SystemPages.page_bytes();
+        let mut present = vec![0u8; bytes / page];
+        // SAFETY: a mapped range, and a byte for each of its pages.
+        assert_eq!(unsafe { libc::mincore(start.as_ptr().cast(), bytes, present.as_mut_ptr()) }, 0);
+        present.iter().filter(|&&page| page & 1 != 0).count() * page
     }
 
     /// How many huge pages were begun, had or not.
@@ -241,12 +258,10 @@ unsafe impl Pages for FakePages {
         self.grants() && unsafe { SystemPages.populate(start, bytes) }
     }
 
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage {
         assert!(self.is_reserved(start, HUGE_PAGE_BYTES), "huge page outside of a reservation");
         let mut huge_pages = self.huge_pages.lock().unwrap();
         huge_pages.begun += 1;
-        // SAFETY: the caller's own memory, and zero already.
-        unsafe { inside.write_volatile(0) };
         if huge_pages.has != HugePage::None {
             for page in (0..HUGE_PAGE_BYTES).step_by(4096) {
                 // SAFETY: within the range, which is committed.
@@ -306,17 +321,16 @@ unsafe impl Pages for FakePages {
         }
     }
 
-    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
-        // SAFETY: the same promise.
-        unsafe { SystemPages.resident(start, bytes) }
-    }
-
     fn page_bytes(&self) -> usize {
         self.page_bytes.load(Ordering::SeqCst)
     }
 
     fn now_ms(&self) -> u64 {
         self.now_ms.load(Ordering::SeqCst)
+    }
+
+    fn has_huge_pages_unasked(&self) -> bool {
+        self.huge_pages.lock().unwrap().unasked
     }
 
     fn memory_limit(&self) -> Option<usize> {

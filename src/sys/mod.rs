@@ -39,6 +39,13 @@ pub struct PageRun {
     pub bytes: usize,
 }
 
+impl PageRun {
+    /// The address behind it.
+    pub fn end(&self) -> usize {
+        self.start.addr().get() + self.bytes
+    }
+}
+
 /// What became of a relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -81,11 +88,12 @@ pub enum HugeAdvice {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum HugePage {
-    /// A huge page.
+    /// A huge page, or base pages, all of them.
     Prompt,
-    /// A huge page, but it took longer than as many base pages: it had to move other memory, or its host had.
+    /// The same, or a part of it, but it took longer than base pages by a fault each: it had to move other memory, or its
+    /// host had.
     Late,
-    /// None.
+    /// Nothing: it cannot be asked that way.
     None,
 }
 
@@ -132,12 +140,11 @@ pub unsafe trait Pages: Sync {
     #[must_use]
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool;
 
-    /// Brings in the huge page from `start` on as such, by advice and a write of 0 to `inside`, and withdraws the advice.
-    /// Where the kernel has no huge page, the base page of `inside` comes in.
+    /// Brings in the huge page from `start` on, as such or as base pages. No contents change, whoever's they are.
     ///
     /// # Safety
-    /// All of it is committed; `inside` is in it, and in zero memory that the caller has to itself.
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage;
+    /// All of it is committed.
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage;
 
     /// Splits the huge page that starts at `start`, if there is one, so that what is given back of it is free at once.
     ///
@@ -164,17 +171,14 @@ pub unsafe trait Pages: Sync {
     /// The range is committed.
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice);
 
-    /// Bytes of a committed range that are in memory now; all of it where the kernel does not tell.
-    ///
-    /// # Safety
-    /// The range is committed.
-    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize;
-
     /// Bytes of an OS page: a power of two, at most a granule.
     fn page_bytes(&self) -> usize;
 
     /// Milliseconds of a clock that only goes forward.
     fn now_ms(&self) -> u64;
+
+    /// Is it the system's policy to back memory by huge pages, unless it is advised not to?
+    fn has_huge_pages_unasked(&self) -> bool;
 
     /// Bytes of memory that the group of processes to which this one belongs may use, where that is limited.
     fn memory_limit(&self) -> Option<usize>;

@@ -4,7 +4,7 @@
 //! those of the groups above hold; inside a container the path may be one of the host's, then the mount's root is what
 //! the container sees of its own group.
 
-use super::cancel::NotCancelled;
+use super::file::beginning;
 use core::ffi::CStr;
 
 /// Longest path, and longest part of a file that is looked at, in bytes.
@@ -20,23 +20,7 @@ impl Text {
     /// The beginning of a file; empty where it cannot be read.
     fn read(path: &CStr) -> Self {
         let mut text = Self { bytes: [0; TEXT_MAX], len: 0 };
-        let _whole = NotCancelled::new();
-        // SAFETY: the path ends with a zero.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        if file < 0 {
-            return text;
-        }
-        while text.len < TEXT_MAX {
-            let rest = &mut text.bytes[text.len..];
-            // SAFETY: `rest` is valid for its length.
-            let count = unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) };
-            match usize::try_from(count) {
-                Ok(count) if count > 0 => text.len += count,
-                _ => break,
-            }
-        }
-        // SAFETY: our own descriptor.
-        unsafe { libc::close(file) };
+        text.len = beginning(path, &mut text.bytes);
         text
     }
 

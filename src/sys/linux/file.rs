@@ -1,7 +1,30 @@
-//! A file to append to, and who this process is.
+//! Files to read from and to append to, and who this process is.
 
 use super::cancel::NotCancelled;
 use core::ffi::CStr;
+
+/// Reads the beginning of the file at `path` into `bytes`; says how much of them it fills, nothing where it cannot be read.
+pub(super) fn beginning(path: &CStr, bytes: &mut [u8]) -> usize {
+    let _whole = NotCancelled::new();
+    // SAFETY: the path ends with a zero.
+    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return 0;
+    }
+    let mut len = 0;
+    while len < bytes.len() {
+        let rest = &mut bytes[len..];
+        // SAFETY: `rest` is valid for its length.
+        let count = unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) };
+        match usize::try_from(count) {
+            Ok(count) if count > 0 => len += count,
+            _ => break,
+        }
+    }
+    // SAFETY: our own descriptor.
+    unsafe { libc::close(file) };
+    len
+}
 
 /// Appends `bytes` to the file at `path`, made if need be, with one write. `false`: not all of them.
 #[must_use]

@@ -13,7 +13,7 @@ pub struct SystemPages;
 const PIDFD_SELF: libc::c_int = -10_000;
 
 /// Microseconds of processor time that a huge page takes at most if it is there: as long as its base pages by a fault
-/// each. To fill it with zeros takes a third.
+/// each. To fill it with zeros takes a third, and base pages by one call two thirds.
 const HUGE_PAGE_US_MAX: u64 = 800;
 
 /// Keeps errno over calls whose failure is an answer, not an error of the program.
@@ -78,34 +78,25 @@ unsafe impl Pages for SystemPages {
     }
 
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        let _errno = KeepErrno::new();
-        // SAFETY: changes no contents. Linux 5.14; older kernels do not know the advice.
-        let refused = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) != 0 };
-        // SAFETY: the calling thread's own errno.
-        let error = unsafe { *libc::__errno_location() };
+        // SAFETY: the same promise.
+        let error = unsafe { populate(start, bytes) };
         // Other reasons, as a lack of memory, may be gone the next time.
-        !(refused && [libc::EINVAL, libc::ENOSYS, libc::EPERM].contains(&error))
+        !error.is_some_and(|error| UNKNOWN.contains(&error))
     }
 
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>, inside: NonNull<u8>) -> HugePage {
-        let page = self.page_bytes();
-        // In the other half, for what comes in may be larger than a page and no huge one.
-        let far =
-            if inside.addr().get() - start.addr().get() < HUGE_PAGE_BYTES / 2 { HUGE_PAGE_BYTES - page } else { 0 };
+    unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage {
         // SAFETY: committed.
         unsafe { self.advise(start, HUGE_PAGE_BYTES, HugeAdvice::Always) };
         let before = thread_us();
-        // SAFETY: the caller's own memory, and zero already. Volatile: it is written for its page fault.
-        unsafe { inside.write_volatile(0) };
+        // SAFETY: committed.
+        let error = unsafe { populate(start, HUGE_PAGE_BYTES) };
         let late = thread_us().saturating_sub(before) > HUGE_PAGE_US_MAX;
         // SAFETY: committed.
         unsafe { self.advise(start, HUGE_PAGE_BYTES, HugeAdvice::Never) };
-        // SAFETY: within the range.
-        let is_huge = unsafe { self.resident(start.add(far), page) } == page;
-        match (is_huge, late) {
-            (false, _) => HugePage::None,
-            (true, false) => HugePage::Prompt,
-            (true, true) => HugePage::Late,
+        match error {
+            Some(error) if UNKNOWN.contains(&error) => HugePage::None,
+            None if !late => HugePage::Prompt,
+            None | Some(_) => HugePage::Late,
         }
     }
 
@@ -136,26 +127,6 @@ unsafe impl Pages for SystemPages {
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, advice) };
     }
 
-    unsafe fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
-        let _errno = KeepErrno::new();
-        let page = self.page_bytes();
-        let mut present = [0u8; RESIDENT_PAGES];
-        let mut total = 0;
-        let mut done = 0;
-        while done < bytes {
-            let piece = (bytes - done).min(RESIDENT_PAGES * page);
-            // SAFETY: `done` is within the range.
-            let here = unsafe { start.add(done) };
-            // SAFETY: a mapped range, and a byte for each of its pages.
-            if unsafe { libc::mincore(here.as_ptr().cast(), piece, present.as_mut_ptr()) } != 0 {
-                return bytes;
-            }
-            total += present[..piece / page].iter().filter(|&&page| page & 1 != 0).count() * page;
-            done += piece;
-        }
-        total
-    }
-
     fn page_bytes(&self) -> usize {
         // SAFETY: getauxval has no conditions.
         let bytes = unsafe { libc::getauxval(libc::AT_PAGESZ) } as usize;
@@ -169,6 +140,14 @@ unsafe impl Pages for SystemPages {
         // SAFETY: `now` is valid. The coarse clock costs no system call; its step is at most 10 ms.
         unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut now) };
         now.tv_sec as u64 * 1000 + now.tv_nsec as u64 / 1_000_000
+    }
+
+    fn has_huge_pages_unasked(&self) -> bool {
+        let _errno = KeepErrno::new();
+        let mut policy = [0; 64];
+        let len = super::file::beginning(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut policy);
+        // The one that holds is in brackets.
+        policy[..len].starts_with(b"[always]")
     }
 
     fn memory_limit(&self) -> Option<usize> {
@@ -194,7 +173,8 @@ unsafe impl Pages for SystemPages {
     }
 }
 
-/// Processor time of the calling thread, in microseconds.
+/// Processor time of the calling thread, in microseconds. A system call, as the kernel's own page does not tell it, but one
+/// that filters let through: other clocks need it, where that page is not to be had.
 fn thread_us() -> u64 {
     let _errno = KeepErrno::new();
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -203,5 +183,17 @@ fn thread_us() -> u64 {
     now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
 }
 
-/// Pages that `resident` asks about at once: a buffer of that many bytes on the stack.
-const RESIDENT_PAGES: usize = 1024;
+/// What the kernel says of a call that it does not know, or that a filter keeps from it.
+const UNKNOWN: [libc::c_int; 3] = [libc::EINVAL, libc::ENOSYS, libc::EPERM];
+
+/// Brings pages in as their first writes would (Linux 5.14). The error, if there is one; some of them may have come in.
+///
+/// # Safety
+/// The range is committed.
+unsafe fn populate(start: NonNull<u8>, bytes: usize) -> Option<libc::c_int> {
+    let _errno = KeepErrno::new();
+    // SAFETY: changes no contents.
+    let refused = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) != 0 };
+    // SAFETY: the calling thread's own errno.
+    refused.then(|| unsafe { *libc::__errno_location() })
+}
