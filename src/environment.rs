@@ -17,7 +17,7 @@ const PREFIX: &[u8] = b"MAGALLOC_";
 /// Variables with that beginning that are for others: the launcher's.
 const NOT_OURS: [&[u8]; 1] = [b"LIB"];
 
-/// An option that can be set in the environment.
+/// An option that can be set in the environment; [`OPTION_TABLE`] has all of them.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct OptionInfo {
@@ -33,7 +33,7 @@ pub struct OptionInfo {
     set: fn(&mut Options, &[u8]) -> bool,
 }
 
-/// Why an option cannot be set.
+/// Why an option cannot be set: see [`check_option`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OptionError {
@@ -49,7 +49,13 @@ macro_rules! options {
     };
 }
 
-/// Every option that the environment can set.
+/// Every option that the environment can set: as a variable called `MAGALLOC_` and its name.
+///
+/// ```
+/// for option in magalloc::OPTION_TABLE {
+///     println!("MAGALLOC_{} ({}; default: {}): {}", option.name, option.values, option.default, option.about);
+/// }
+/// ```
 #[rustfmt::skip]
 pub static OPTION_TABLE: &[OptionInfo] = options! {
     "PURGE_DELAY_MS", "milliseconds", "1000",
@@ -106,6 +112,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "STATS_FILE", "path", "none",
     "to which a record of the statistics is appended at the end of the process",
     |options, value| put(&mut options.stats_file, Path::new(value));
+
+    "STATS_ON_SIGTERM", "0 or 1", "0",
+    "1: also when SIGTERM ends the process, if the program leaves that signal alone",
+    |options, value| put(&mut options.stats_on_sigterm, switch(value));
 
     "FOREIGN", "abort or ignore", "abort",
     "what happens when C's free gets an address of another allocator",
@@ -169,7 +179,15 @@ fn set(options: &mut Options, name: &[u8], value: &[u8]) -> Result<(), OptionErr
     if (info.set)(options, value) { Ok(()) } else { Err(OptionError::BadValue) }
 }
 
-/// Whether the option `name` (without `MAGALLOC_`) can have that value.
+/// Whether the option `name` (without `MAGALLOC_`) can have that value: for programs that set options for others.
+///
+/// ```
+/// use magalloc::{OptionError, check_option};
+///
+/// assert_eq!(check_option("HARD_LIMIT", "1G"), Ok(()));
+/// assert_eq!(check_option("HARD_LIMIT", "much"), Err(OptionError::BadValue));
+/// assert_eq!(check_option("SPEED", "1"), Err(OptionError::UnknownName));
+/// ```
 ///
 /// # Errors
 /// No such option, or not that value.

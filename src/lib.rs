@@ -3,13 +3,57 @@
 //! ```
 //! #[global_allocator]
 //! static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
-//! # fn main() {}
+//!
+//! fn main() {
+//!     let text = String::from("allocated by magalloc");
+//!     assert!(magalloc::stats().live > 0 || magalloc::stats().disabled, "{text}");
+//! }
 //! ```
 //!
 //! Each thread keeps small arrays of free blocks, one per size class. They refill from, and dissolve into, the
 //! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large reservation. No lock is
 //! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped, if no
 //! other thread runs. `ARCHITECTURE.md` in the repository walks through it.
+//!
+//! # Options
+//! [`Magalloc`] has a `const` method for each: how long free memory waits before it goes back to the kernel
+//! ([`purge_delay_ms`](Magalloc::purge_delay_ms)), limits ([`soft_limit`](Magalloc::soft_limit),
+//! [`hard_limit`](Magalloc::hard_limit)), the size of caches ([`cache_bytes_max`](Magalloc::cache_bytes_max)), huge pages
+//! ([`huge_pages`](Magalloc::huge_pages)), what happens at exit ([`at_exit`](Magalloc::at_exit)), and others.
+//!
+//! ```
+//! use magalloc::{Magalloc, SoftLimit};
+//!
+//! #[global_allocator]
+//! static GLOBAL: Magalloc = Magalloc::new().purge_delay_ms(200).soft_limit(SoftLimit::CgroupPercent(80));
+//! # fn main() {}
+//! ```
+//!
+//! # The environment
+//! A variable named `MAGALLOC_` and the option's name in capitals overrules the program, unless
+//! [`environment(false)`](Magalloc::environment) forbids it: `MAGALLOC_PURGE_DELAY_MS=200`, `MAGALLOC_HARD_LIMIT=1G`.
+//! [`OPTION_TABLE`] lists all of them, with values and defaults. `MAGALLOC_REPORT_EXIT=1` shows at the end of a program
+//! whether this allocator is there; with `MAGALLOC_DISABLE=1` the system's allocator serves the same program, to compare.
+//! Variables are read once, at the first allocation. A program with more rights than its caller (set-uid) ignores them.
+//!
+//! # Statistics
+//! [`stats`] says what the allocator holds and has done, [`class_stats`] the same by size class; neither stops a thread.
+//! With [`stats_file`](Magalloc::stats_file) a record is appended to a file at the end of the process, and with
+//! [`stats_on_sigterm`](Magalloc::stats_on_sigterm) also before SIGTERM ends it.
+//!
+//! # Giving memory back
+//! It happens by itself, about a second after memory became free. [`purge_all`] does it at once; [`flush_thread`] empties
+//! the calling thread's cache.
+//!
+//! # Platforms
+//! Linux with glibc or musl, from Rust 1.95 on. x86-64 is tested with every change; i686, x86-64 with musl, and aarch64
+//! were tried by hand. Other systems are a compile error. A program for those, too, writes both the dependency
+//! (`[target.'cfg(target_os = "linux")'.dependencies]`) and the static (`#[cfg(target_os = "linux")]`) for Linux only.
+//! Programs in C and C++ use the library of the package `magalloc-capi`.
+//!
+//! # Features
+//! - `initial-exec`: thread-local data by the initial-exec model, and no std. For libraries that are loaded at a program's
+//!   start, such as a preloaded `malloc`; not for programs.
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 // More than the core of the standard library is needed for its thread-local storage only, and for tests.

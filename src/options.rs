@@ -8,7 +8,7 @@
 use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX, PURGE_DELAY_MS};
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
-/// What happens to the memory at a normal end of the process.
+/// What happens to the memory at a normal end of the process: [`Magalloc::at_exit`](crate::Magalloc::at_exit).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AtExit {
     /// Everything is unmapped, where no other thread runs; else as `Unused`. The default.
@@ -20,7 +20,7 @@ pub enum AtExit {
     None,
 }
 
-/// Whether the heap's memory is backed by transparent huge pages.
+/// Whether the heap's memory is backed by transparent huge pages: [`Magalloc::huge_pages`](crate::Magalloc::huge_pages).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum HugePages {
     /// Behind small blocks, and in what large ones grow by, from 8 MiB of the heap on, unless the system's policy is
@@ -38,7 +38,8 @@ pub enum HugePages {
     Always,
 }
 
-/// From how much memory on the allocator holds back: it then purges at once, and caches less.
+/// From how much memory on the allocator holds back: it then purges at once, and caches less. See
+/// [`Magalloc::soft_limit`](crate::Magalloc::soft_limit).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SoftLimit {
     /// There is none. The default.
@@ -50,7 +51,8 @@ pub enum SoftLimit {
     CgroupPercent(u8),
 }
 
-/// What becomes of the free of an address that is not this allocator's, where no size is given (C's `free`).
+/// What becomes of the free of an address that is not this allocator's, where no size is given (C's `free`):
+/// [`Magalloc::foreign`](crate::Magalloc::foreign).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Foreign {
     /// One line on standard error, and abort. The default.
@@ -64,7 +66,7 @@ pub enum Foreign {
 pub(crate) const PATH_BYTES_MAX: usize = 511;
 
 /// A path in an option; empty is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path {
     bytes: [u8; PATH_BYTES_MAX],
     len: u16,
@@ -94,6 +96,24 @@ impl Path {
     fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
+
+    /// Is there a path?
+    pub fn is_some(&self) -> bool {
+        self.len > 0
+    }
+}
+
+/// The path as text: not the room that it has.
+impl core::fmt::Debug for Path {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mut chunks = self.as_bytes().utf8_chunks();
+        formatter.write_str("\"")?;
+        chunks.try_for_each(|chunk| {
+            core::fmt::Display::fmt(&chunk.valid().escape_debug(), formatter)?;
+            if chunk.invalid().is_empty() { Ok(()) } else { formatter.write_str("\u{fffd}") }
+        })?;
+        formatter.write_str("\"")
+    }
 }
 
 /// Parameters of the allocator.
@@ -105,6 +125,7 @@ pub struct Options {
     pub(crate) foreign: Foreign,
     pub(crate) children: bool,
     pub(crate) stats_file: Path,
+    pub(crate) stats_on_sigterm: bool,
     /// Whether the C library's own blocks are from here: then nothing that lives can ever be unmapped.
     pub(crate) serves_c_library: bool,
     pub(crate) at_exit: AtExit,
@@ -128,6 +149,7 @@ impl Options {
             foreign: Foreign::Abort,
             children: true,
             stats_file: Path::NONE,
+            stats_on_sigterm: false,
             serves_c_library: false,
             at_exit: AtExit::All,
             report_exit: false,

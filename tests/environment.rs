@@ -5,6 +5,8 @@ mod process;
 
 use magalloc::{AtExit, Magalloc};
 use process::{Outcome, command, give, run, say, take};
+use std::os::unix::process::CommandExt;
+use std::sync::{Arc, Barrier};
 
 static DEFAULT: Magalloc = Magalloc::new().at_exit(AtExit::None);
 static CLOSED: Magalloc = DEFAULT.at_exit(AtExit::Unused).environment(false).report_exit(true);
@@ -62,6 +64,68 @@ fn grow_in_class() {
     say("grown");
 }
 
+/// The statistics of a block of 4096 bytes, whatever else there is.
+fn terminate() {
+    let _ = take(&DEFAULT, 4096);
+    // SAFETY: no conditions.
+    unsafe { libc::raise(libc::SIGTERM) };
+    say("survived");
+}
+
+/// Beside threads that allocate all the time, one of which may get the signal.
+fn terminate_amid_work() {
+    let _ = take(&DEFAULT, 4096);
+    let working = Arc::new(Barrier::new(4));
+    for _ in 0..3 {
+        let working = Arc::clone(&working);
+        std::thread::spawn(move || {
+            let round = || [10, 1000, 50_000].map(|size| give(&DEFAULT, take(&DEFAULT, size), size));
+            round();
+            working.wait();
+            loop {
+                round();
+            }
+        });
+    }
+    working.wait();
+    // Twice, as from a process group and from whoever forwards signals.
+    for _ in 0..2 {
+        // SAFETY: no conditions.
+        unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The signal is blocked but in a call that waits for it.
+fn terminate_in_sigsuspend() {
+    let _ = take(&DEFAULT, 4096);
+    // SAFETY: all zeros is a valid signal set.
+    let [mut only, mut none]: [libc::sigset_t; 2] = unsafe { std::mem::zeroed() };
+    // SAFETY: the sets are valid, the signal is one; the handler is the allocator's.
+    unsafe {
+        libc::sigemptyset(&raw mut none);
+        libc::sigemptyset(&raw mut only);
+        libc::sigaddset(&raw mut only, libc::SIGTERM);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const only, std::ptr::null_mut());
+        libc::raise(libc::SIGTERM);
+        libc::sigsuspend(&raw const none);
+    }
+    say("survived");
+}
+
+/// The program sets a handler of its own.
+fn handle_sigterm() {
+    extern "C" fn handler(_signal: libc::c_int) {
+        say("handled, ");
+    }
+    let _ = take(&DEFAULT, 4096);
+    // SAFETY: the handler makes a system call only.
+    unsafe { libc::signal(libc::SIGTERM, handler as *const () as usize) };
+    terminate();
+}
+
 fn with(scenario: &str, variables: &[(&str, &str)]) -> Outcome {
     run(command(scenario).envs(variables.iter().copied()))
 }
@@ -108,14 +172,79 @@ fn disabled_blocks_are_as_long_as_their_class() {
     run(command.env("MAGALLOC_DISABLE", "1")).expect(0, "grown", "");
 }
 
-fn record_is_appended() {
-    let path = std::env::temp_dir().join(format!("magalloc-record-{}", std::process::id()));
+/// What is appended to a statistics file while `run` makes use of it.
+fn appended(name: &str, run: impl FnOnce(&str)) -> String {
+    let path = std::env::temp_dir().join(format!("magalloc-{name}-{}", std::process::id()));
     let _ = std::fs::remove_file(&path);
-    let variables = [("MAGALLOC_STATS_FILE", path.to_str().unwrap())];
-    with("ask", &variables).expect(0, "block", "");
-    with("use_own", &variables).expect(0, "used", "");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    run(path.to_str().unwrap());
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let _ = std::fs::remove_file(&path);
+    text
+}
+
+fn is_one_record(text: &str) -> bool {
+    text.starts_with("magalloc-stats 1\n") && text.ends_with("\nend\n") && text.matches("magalloc-stats").count() == 1
+}
+
+fn sigterm_leaves_a_record() {
+    for scenario in ["terminate", "terminate_amid_work", "terminate_in_sigsuspend"] {
+        for _ in 0..10 {
+            let text = appended(scenario, |path| {
+                let outcome = with(scenario, &[("MAGALLOC_STATS_FILE", path), ("MAGALLOC_STATS_ON_SIGTERM", "1")]);
+                assert_eq!((outcome.signal, &*outcome.stdout, &*outcome.stderr), (Some(libc::SIGTERM), "", ""));
+            });
+            assert!(is_one_record(&text) && text.contains("\nclass 4096 1 "), "{scenario}: {text}");
+        }
+    }
+}
+
+fn sigterm_is_let_alone_without_need() {
+    let ends_by_signal = |variables: &[(&str, &str)]| {
+        let outcome = with("terminate", variables);
+        assert_eq!((outcome.signal, &*outcome.stdout, &*outcome.stderr), (Some(libc::SIGTERM), "", ""));
+    };
+    assert_eq!(appended("unasked", |path| ends_by_signal(&[("MAGALLOC_STATS_FILE", path)])), "");
+    ends_by_signal(&[("MAGALLOC_STATS_ON_SIGTERM", "1")]);
+    // The program's own handler stays, and the record is that of its normal end.
+    let text = appended("handled", |path| {
+        let variables = [("MAGALLOC_STATS_FILE", path), ("MAGALLOC_STATS_ON_SIGTERM", "1")];
+        with("handle_sigterm", &variables).expect(0, "handled, survived", "");
+    });
+    assert!(is_one_record(&text), "{text}");
+    // It was ignored before, and is so still.
+    let text = appended("ignored", |path| {
+        let mut command = command("terminate");
+        command.env("MAGALLOC_STATS_FILE", path).env("MAGALLOC_STATS_ON_SIGTERM", "1");
+        // SAFETY: what runs between fork and exec calls nothing but signal.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGTERM, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        run(&mut command).expect(0, "survived", "");
+    });
+    assert!(is_one_record(&text), "{text}");
+}
+
+fn disabled_allocator_says_so() {
+    let text = appended("disabled", |path| {
+        let variables = [("MAGALLOC_STATS_FILE", path), ("MAGALLOC_DISABLE", "1")];
+        with("use_systems", &variables).expect(0, "used", "");
+    });
+    assert!(is_one_record(&text) && text.contains("\ndisabled 1\n"), "{text}");
+    let text = appended("enabled", |path| {
+        with("use_own", &[("MAGALLOC_STATS_FILE", path)]).expect(0, "used", "");
+    });
+    assert!(text.contains("\ndisabled 0\n"), "{text}");
+}
+
+fn record_is_appended() {
+    let text = appended("record", |path| {
+        let variables = [("MAGALLOC_STATS_FILE", path)];
+        with("ask", &variables).expect(0, "block", "");
+        with("use_own", &variables).expect(0, "used", "");
+    });
     let records: Vec<&str> = text.split_inclusive("\nend\n").collect();
     assert_eq!(records.len(), 2, "{text}");
     for record in records {
@@ -131,6 +260,12 @@ fn record_is_appended() {
     }
 }
 
+fn options_are_printed() {
+    let text = format!("{:?}", DEFAULT.stats_file("/a \"b\""));
+    assert!(text.contains(r#"stats_file: "/a \"b\"", "#) && text.len() < 600, "{text}");
+    assert!(format!("{DEFAULT:?}").contains(r#"stats_file: "", "#));
+}
+
 fn record_that_cannot_be_written_is_told() {
     let line = "magalloc: the statistics cannot be appended to /does/not/exist\n";
     with("ask", &[("MAGALLOC_STATS_FILE", "/does/not/exist")]).expect(0, "block", line);
@@ -144,6 +279,10 @@ fn main() {
             ("use_own", || use_blocks(true)),
             ("use_systems", || use_blocks(false)),
             ("grow_in_class", grow_in_class),
+            ("terminate", terminate),
+            ("terminate_amid_work", terminate_amid_work),
+            ("terminate_in_sigsuspend", terminate_in_sigsuspend),
+            ("handle_sigterm", handle_sigterm),
         ],
         &[
             ("environment_overrules_the_builder", limit_is_read),
@@ -152,6 +291,10 @@ fn main() {
             ("disabled_allocator_passes_everything_on", disabled_is_the_systems_allocator),
             ("disabled_realloc_inside_a_class_has_room", disabled_blocks_are_as_long_as_their_class),
             ("record_is_appended_to_the_statistics_file", record_is_appended),
+            ("sigterm_leaves_a_record_and_ends_the_process", sigterm_leaves_a_record),
+            ("sigterm_is_let_alone_without_need", sigterm_is_let_alone_without_need),
+            ("record_of_a_disabled_allocator_says_so", disabled_allocator_says_so),
+            ("options_are_printed_without_the_room_of_a_path", options_are_printed),
             ("statistics_file_that_cannot_be_written_is_told", record_that_cannot_be_written_is_told),
         ],
     );

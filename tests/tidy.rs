@@ -256,3 +256,40 @@ fn leftover_is_refused() {
         assert_eq!(leftovers(&format!("fn a() {{}}\n{mark}\n")), [2]);
     }
 }
+
+/// Where the links in a text of Markdown lead, but for those to other sites.
+fn links(text: &str) -> Vec<&str> {
+    let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !target.contains("://") && !target.starts_with('#')).collect()
+}
+
+/// Is the file in the crate's package? What the manifest excludes is not, nor what belongs to another package.
+fn is_packaged(manifest: &str, file: &Path) -> bool {
+    let list = manifest.lines().find_map(|line| line.strip_prefix("exclude = [")?.strip_suffix(']')).expect("a list");
+    let mut excluded = list.split(',').map(|name| name.trim().trim_matches('"'));
+    let mut folders = file.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+    !excluded.any(|name| file.starts_with(name))
+        && !folders.any(|folder| root().join(folder).join("Cargo.toml").exists())
+}
+
+#[test]
+fn links_lead_to_what_the_package_has() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    for text in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+        for link in links(&fs::read_to_string(root().join(text)).unwrap()) {
+            let file = Path::new(link.split('#').next().unwrap());
+            assert!(root().join(file).exists() && is_packaged(&manifest, file), "{text} leads to {link}");
+        }
+    }
+}
+
+#[test]
+fn link_out_of_the_package_is_refused() {
+    assert_eq!(links("[a](b.md) [c](https://d) ![e](f.svg#g) [h](#i)"), ["b.md", "f.svg#g"]);
+    let manifest = "exclude = [\".ci\", \"ci\"]\n";
+    assert!(is_packaged(manifest, Path::new("docs/overview.svg")));
+    assert!(!is_packaged(manifest, Path::new("ci/asm.sh")));
+    // Not there where this is the unpacked package itself.
+    let other = Path::new("capi/README.md");
+    assert!(!root().join(other).exists() || !is_packaged(manifest, other));
+}

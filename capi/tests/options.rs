@@ -19,6 +19,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("AT_EXIT", "unused", "some"),
     ("REPORT_EXIT", "0", "yes!"),
     ("STATS_FILE", "/dev/null", ""),
+    ("STATS_ON_SIGTERM", "1", "2"),
     ("FOREIGN", "ignore", "Ignore"),
     ("DISABLE", "1", "maybe"),
     ("CHILDREN", "0", "none"),

@@ -7,9 +7,10 @@ mod common;
 
 /// Names of the figures, in their order.
 #[rustfmt::skip]
-const FIGURES: [&str; 18] = [
+const FIGURES: [&str; 19] = [
     "mapped", "committed", "live", "cached", "free", "dirty", "unusable", "metadata", "resident", "held", "held_peak",
     "slabs", "large_blocks", "threads", "refills", "dissolves", "os_calls", "purges",
+    "disabled",
 ];
 
 /// A record as its readers see it.
@@ -19,8 +20,8 @@ struct Record {
     parent: u32,
     program: String,
     figures: Vec<u64>,
-    /// Bytes of a block, slabs, blocks that are not free.
-    classes: Vec<[u64; 3]>,
+    /// Bytes of a block, slabs, blocks that are not free, and those of them that caches have.
+    classes: Vec<[u64; 4]>,
 }
 
 impl Record {
@@ -77,8 +78,11 @@ fn record_says_what_the_process_had() {
         assert!(live <= held && held <= held_peak && held_peak <= committed && committed <= mapped, "{record:?}");
         assert_eq!((record.figure("large_blocks"), record.figure("threads")), (1, 1), "{record:?}");
         assert!(record.classes.len() >= 5 && record.classes.is_sorted(), "{record:?}");
-        assert!(record.classes.iter().all(|[bytes, slabs, _]| *bytes >= 8 && *slabs > 0), "{record:?}");
-        let slabs: u64 = record.classes.iter().map(|[_, slabs, _]| slabs).sum();
+        let is_right = |[bytes, slabs, blocks, cached]: &[u64; 4]| *bytes >= 8 && *slabs > 0 && cached <= blocks;
+        assert!(record.classes.iter().all(is_right), "{record:?}");
+        let cached: u64 = record.classes.iter().map(|[bytes, _, _, cached]| bytes * cached).sum();
+        assert_eq!((cached, record.figure("disabled")), (record.figure("cached"), 0), "{record:?}");
+        let slabs: u64 = record.classes.iter().map(|[_, slabs, ..]| slabs).sum();
         assert_eq!(slabs, record.figure("slabs"), "{record:?}");
     }
 }

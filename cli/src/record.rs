@@ -1,7 +1,8 @@
 //! The records that processes under the library append to a file when they end.
 //!
 //! ```text
-//! # Form        lines `key value` between `magalloc-stats N` and `end`; `class BYTES SLABS BLOCKS` any number of times
+//! # Form        lines `key value` between `magalloc-stats N` and `end`; `class BYTES SLABS BLOCKS CACHED` any number of
+//!               times
 //! # Tolerance   unknown numbers are kept, other unknown lines are skipped; a record without its end is only counted
 //! ```
 
@@ -34,8 +35,10 @@ pub(crate) struct Class {
     pub(crate) block: u64,
     /// How many slabs.
     pub(crate) slabs: u64,
-    /// How many blocks that are not free: live or cached.
-    pub(crate) blocks: u64,
+    /// How many blocks the program has.
+    pub(crate) live: u64,
+    /// How many free blocks thread caches have.
+    pub(crate) cached: u64,
 }
 
 /// What a file held.
@@ -51,6 +54,11 @@ impl Record {
     /// A number; `None` if the library did not write it.
     pub(crate) fn figure(&self, name: &str) -> Option<u64> {
         self.figures.get(name).copied()
+    }
+
+    /// Did the system's allocator serve the program?
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.figure("disabled") == Some(1)
     }
 
     fn take(&mut self, line: &str) {
@@ -74,7 +82,8 @@ impl Record {
 
 fn class(text: &str) -> Option<Class> {
     let mut numbers = text.split(' ').map(|number| number.parse().ok());
-    Some(Class { block: numbers.next()??, slabs: numbers.next()??, blocks: numbers.next()?? })
+    let (block, slabs, blocks, cached) = (numbers.next()??, numbers.next()??, numbers.next()??, numbers.next()??);
+    Some(Class { block, slabs, live: u64::saturating_sub(blocks, cached), cached })
 }
 
 /// The records in `bytes`.
@@ -106,7 +115,7 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "magalloc-stats 1\npid 12\nparent 3\nprogram /a b/c\nversion 0.1.0\nheld 5\nnew 7\nodd x\n\
-        class 64 3 1200\nclass 80 1 7 9\nclass 1 2\nclass a b c\nend\n";
+        class 64 3 1200 200\nclass 80 1 7 9 5\nclass 1 2 3\nclass a b c d\nend\n";
 
     #[test]
     fn record_is_read_with_what_is_unknown() {
@@ -116,7 +125,9 @@ mod tests {
         assert_eq!((record.pid, record.parent), (12, 3));
         assert_eq!((record.program.as_str(), record.version.as_str()), ("/a b/c", "0.1.0"));
         assert_eq!((record.figure("held"), record.figure("new"), record.figure("odd")), (Some(5), Some(7), None));
-        let classes = [Class { block: 64, slabs: 3, blocks: 1200 }, Class { block: 80, slabs: 1, blocks: 7 }];
+        // Counted at different moments.
+        let second = Class { block: 80, slabs: 1, live: 0, cached: 9 };
+        let classes = [Class { block: 64, slabs: 3, live: 1000, cached: 200 }, second];
         assert_eq!(record.classes, classes);
     }
 

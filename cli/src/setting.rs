@@ -66,10 +66,44 @@ pub(crate) fn table() -> String {
     let mut text =
         String::from("Set with `magalloc run --option NAME=VALUE`, or as MAGALLOC_NAME in the environment.\n");
     text.push_str("Bytes may have a unit of 1024: K, M, G or T.\n");
-    for OptionInfo { name, values, default, about, .. } in OPTION_TABLE {
-        text.push_str(&format!("\n{name:<18} {values}; default: {default}\n{:<18} {about}\n", ""));
+    let rows = OPTION_TABLE.iter().map(|info| [info.name, info.values, info.default, info.about]);
+    let rows: Vec<[&str; COLUMNS]> = std::iter::once(["NAME", "VALUES", "DEFAULT", "WHAT IT IS"]).chain(rows).collect();
+    let longest = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or_default();
+    let widths: [usize; COLUMNS] = std::array::from_fn(|column| longest(column).min(WIDTHS_MAX[column]));
+    for row in rows {
+        text.push('\n');
+        let cells = std::array::from_fn::<Vec<String>, COLUMNS, _>(|column| wrapped(row[column], widths[column]));
+        for line in 0..cells.iter().map(Vec::len).max().unwrap_or_default() {
+            let mut written = String::new();
+            for (cell, width) in cells.iter().zip(widths) {
+                written.push_str(&format!("{:<width$}  ", cell.get(line).map_or("", String::as_str)));
+            }
+            text.push_str(written.trim_end());
+            text.push('\n');
+        }
     }
     text
+}
+
+/// Columns of the table, and the width of each at most, in characters.
+const COLUMNS: usize = 4;
+const WIDTHS_MAX: [usize; COLUMNS] = [20, 22, 18, 50];
+
+/// The words of `text` in lines of at most `width` characters.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().expect("never empty");
+        if !line.is_empty() && line.len() + 1 + word.len() > width {
+            lines.push(word.into());
+            continue;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -113,10 +147,21 @@ mod tests {
     }
 
     #[test]
-    fn table_has_every_option() {
+    fn table_has_every_option_in_columns() {
         let table = table();
+        let head = table.lines().find(|line| line.starts_with("NAME ")).unwrap();
+        let columns = ["VALUES", "DEFAULT", "WHAT"].map(|name| head.find(name).unwrap());
         for info in OPTION_TABLE {
-            assert!(table.contains(&format!("\n{:<18} {}", info.name, info.values)), "{table}");
+            let line = table.lines().find(|line| line.split(' ').next() == Some(info.name)).unwrap();
+            for (column, text) in columns.into_iter().zip([info.values, info.default, info.about]) {
+                let first = text.split(' ').next().unwrap();
+                assert!(line[column..].starts_with(first), "{first:?} in {line:?}");
+                assert!(line[..column].ends_with("  "), "{line:?} runs together");
+            }
         }
+        assert!(table.lines().all(|line| line.len() <= 116), "{table}");
+        let words = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>().join(" ");
+        assert_eq!(wrapped("a bc def", 4), ["a bc", "def"]);
+        assert_eq!(words(&wrapped(OPTION_TABLE[0].about, 20).join(" ")), OPTION_TABLE[0].about);
     }
 }

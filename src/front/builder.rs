@@ -2,21 +2,28 @@
 
 use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 
-/// The allocator, to be a program's global one.
+/// The allocator, to be a program's global one, and its options.
 ///
 /// ```
+/// use magalloc::Magalloc;
+///
 /// #[global_allocator]
-/// static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// static GLOBAL: Magalloc = Magalloc::new().purge_delay_ms(200);
 /// # fn main() {}
 /// ```
 ///
 /// All values of this type share the process's one heap; the options of the one that serves the process's first call
 /// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
 ///
+/// Beside `GlobalAlloc`, blocks can be had without a layout, as in C: [`allocate`](Self::allocate), [`free`](Self::free).
+///
 /// # Errors of the program
-/// Most double frees, and frees of what is no block of that layout, are noticed when the block returns from the
-/// thread's cache to its slab, and end the process with one line on standard error. Until then a block that was freed
-/// twice may be handed out twice.
+/// A free of what is no block of that layout ends the process with one line on standard error: at once for blocks of more
+/// than 32 KiB, else when the block returns from the thread's cache to its slab. So does a second free of such a large
+/// block.
+///
+/// A second free of a smaller block is **mostly silent**: the block is in the thread's cache twice, and the next two
+/// requests of that size both get it. It is noticed only where both copies reach the slab before either is handed out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Magalloc {
     pub(super) options: Options,
@@ -24,12 +31,25 @@ pub struct Magalloc {
 
 impl Magalloc {
     /// With the default options.
+    ///
+    /// ```
+    /// #[global_allocator]
+    /// static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+    /// # fn main() {}
+    /// ```
     pub const fn new() -> Self {
         Self { options: Options::new() }
     }
 
     /// Whether variables of the process's environment, `MAGALLOC_` and the name of an option, overrule what is said
-    /// here; see `OPTION_TABLE`. Never in a process that has more rights than its caller. Default: yes.
+    /// here; see [`OPTION_TABLE`](crate::OPTION_TABLE). Never in a process that has more rights than its caller. Default:
+    /// yes.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().environment(false);
+    /// ```
     #[must_use]
     pub const fn environment(mut self, allowed: bool) -> Self {
         self.options.environment = allowed;
@@ -37,6 +57,12 @@ impl Magalloc {
     }
 
     /// A file to which a record of the statistics is appended at a normal end of the process. Default: none.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().stats_file("/var/log/program.magalloc");
+    /// ```
     ///
     /// # Panics
     /// If the path is longer than 511 bytes, or has a zero in it; in a constant, that is an error of the compiler's.
@@ -50,8 +76,29 @@ impl Magalloc {
         self
     }
 
+    /// Whether SIGTERM, too, has the record of the statistics written to [`stats_file`](Self::stats_file), before it ends
+    /// the process as ever. Only where the signal has its default action at the first allocation; a handler that the
+    /// program sets later takes the place of this one. Default: no.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().stats_file("/tmp/stats").stats_on_sigterm(true);
+    /// ```
+    #[must_use]
+    pub const fn stats_on_sigterm(mut self, write: bool) -> Self {
+        self.options.stats_on_sigterm = write;
+        self
+    }
+
     /// What becomes of the free of an address that is not this allocator's, in the calls that are not told a layout.
     /// Default: the process is aborted.
+    ///
+    /// ```
+    /// use magalloc::{Foreign, Magalloc};
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().foreign(Foreign::Ignore);
+    /// ```
     #[must_use]
     pub const fn foreign(mut self, foreign: Foreign) -> Self {
         self.options.foreign = foreign;
@@ -67,6 +114,12 @@ impl Magalloc {
     }
 
     /// What happens to the memory at a normal end of the process. Default: everything is unmapped.
+    ///
+    /// ```
+    /// use magalloc::{AtExit, Magalloc};
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().at_exit(AtExit::None);
+    /// ```
     #[must_use]
     pub const fn at_exit(mut self, at_exit: AtExit) -> Self {
         self.options.at_exit = at_exit;
@@ -75,6 +128,12 @@ impl Magalloc {
 
     /// Whether the end of the process writes one line to standard error: how many bytes were unmapped, and of how
     /// many. Default: no.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
+    /// ```
     #[must_use]
     pub const fn report_exit(mut self, report: bool) -> Self {
         self.options.report_exit = report;
@@ -84,6 +143,12 @@ impl Magalloc {
     /// Bytes of free blocks that a thread's cache may hold, over all size classes, beside the first few blocks of
     /// each. In a small heap it is less: a quarter, or the thread's part of an eighth of what the heap holds, if that is
     /// more. Default: 4 MiB.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().cache_bytes_max(1 << 20);
+    /// ```
     #[must_use]
     pub const fn cache_bytes_max(mut self, bytes: usize) -> Self {
         self.options.cache_bytes_max = bytes;
@@ -92,6 +157,12 @@ impl Magalloc {
 
     /// Bytes of free spans whose pages are kept for reuse until the purge delay is over; what is more is given back at
     /// once. Default: 1 GiB (256 MiB where pointers have 32 bits).
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().dirty_bytes_max(64 << 20);
+    /// ```
     #[must_use]
     pub const fn dirty_bytes_max(mut self, bytes: usize) -> Self {
         self.options.dirty_bytes_max = bytes;
@@ -100,7 +171,13 @@ impl Magalloc {
 
     /// Milliseconds after which the pages of free memory are given back to the kernel: at least half of that after
     /// they became free, at most all of it (longer only in heaps of many GiB). Less than 20 is as 20. Never, with
-    /// `u32::MAX` and without `background_thread`. Default: 1000.
+    /// `u32::MAX` and without [`background_thread`](Self::background_thread). Default: 1000.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().purge_delay_ms(200);
+    /// ```
     #[must_use]
     pub const fn purge_delay_ms(mut self, milliseconds: u32) -> Self {
         self.options.purge_delay_ms = milliseconds;
@@ -110,6 +187,12 @@ impl Magalloc {
     /// Whether a thread of the allocator's own gives memory back, also while the program is idle. It is started when
     /// there is something to give back in a heap of more than 4 MiB, and ends when nothing is left: an idle program does
     /// not have it. Without it, threads that allocate and free give memory back on the way. Default: yes.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().background_thread(false);
+    /// ```
     #[must_use]
     pub const fn background_thread(mut self, background_thread: bool) -> Self {
         self.options.background_thread = background_thread;
@@ -126,8 +209,13 @@ impl Magalloc {
         self
     }
 
-    /// Whether the heap is backed by transparent huge pages. Default: in large heaps, where it is worth it
-    /// (`HugePages::Auto`).
+    /// Whether the heap is backed by transparent huge pages. Default: [`HugePages::Auto`], in heaps from 8 MiB on.
+    ///
+    /// ```
+    /// use magalloc::{HugePages, Magalloc};
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().huge_pages(HugePages::Never);
+    /// ```
     #[must_use]
     pub const fn huge_pages(mut self, huge_pages: HugePages) -> Self {
         self.options.huge_pages = huge_pages;
@@ -137,14 +225,26 @@ impl Magalloc {
     /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
     /// use and the free ones not yet given back; the allocator's own data add some 2 %, and the process has other memory.
     /// A control group's limit is read once, at the process's first call. Default: no limit.
+    ///
+    /// ```
+    /// use magalloc::{Magalloc, SoftLimit};
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().soft_limit(SoftLimit::CgroupPercent(80));
+    /// ```
     #[must_use]
     pub const fn soft_limit(mut self, limit: SoftLimit) -> Self {
         self.options.soft_limit = limit;
         self
     }
 
-    /// Bytes of memory beyond which requests get null, counted as for `soft_limit`. As memory is freed, requests are
-    /// served again. Default: no limit.
+    /// Bytes of memory beyond which requests get null, counted as for [`soft_limit`](Self::soft_limit). As memory is freed,
+    /// requests are served again. Default: no limit.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().hard_limit(1 << 30);
+    /// ```
     #[must_use]
     pub const fn hard_limit(mut self, bytes: usize) -> Self {
         self.options.hard_limit = bytes;

@@ -20,7 +20,16 @@ const ALIGN_OF_SHORTEST: usize = 8;
 
 impl Magalloc {
     /// A block of `size` bytes (0 is as 1), aligned to 16 bytes, or to 8 if it is no longer than that; null at the end
-    /// of memory.
+    /// of memory. To be freed by [`free`](Self::free).
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let block = MAGALLOC.allocate(100);
+    /// assert!(!block.is_null());
+    /// // SAFETY: a live block, which is not used afterwards.
+    /// unsafe { MAGALLOC.free(block) };
+    /// ```
     #[inline]
     pub fn allocate(&self, size: usize) -> *mut u8 {
         match common_class_of(size, ALIGN_OF_SHORTEST) {
@@ -29,8 +38,19 @@ impl Magalloc {
         }
     }
 
-    /// A block that the calling thread's cache has at hand, else null: `allocate` may find one. For interfaces with
-    /// something to do at the end of memory, off their fast path.
+    /// A block that the calling thread's cache has at hand, else null: [`allocate`](Self::allocate) may find one. For
+    /// interfaces with something to do at the end of memory, off their fast path.
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let mut block = MAGALLOC.allocate_cached(100);
+    /// if block.is_null() {
+    ///     block = MAGALLOC.allocate(100);
+    /// }
+    /// // SAFETY: a live block, or null; it is not used afterwards.
+    /// unsafe { MAGALLOC.free(block) };
+    /// ```
     #[inline(always)]
     pub fn allocate_cached(&self, size: usize) -> *mut u8 {
         match common_class_of(size, ALIGN_OF_SHORTEST) {
@@ -39,7 +59,17 @@ impl Magalloc {
         }
     }
 
-    /// The same at a multiple of `align` bytes, a power of two up to 1 GiB; null also for others.
+    /// A block of `size` bytes at a multiple of `align` bytes, a power of two up to 1 GiB; null also for others.
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let block = MAGALLOC.allocate_aligned(100, 4096);
+    /// assert!(block.addr().is_multiple_of(4096));
+    /// assert!(MAGALLOC.allocate_aligned(100, 3).is_null());
+    /// // SAFETY: a live block, which is not used afterwards.
+    /// unsafe { MAGALLOC.free(block) };
+    /// ```
     pub fn allocate_aligned(&self, size: usize, align: usize) -> *mut u8 {
         if !align.is_power_of_two() {
             return core::ptr::null_mut();
@@ -47,7 +77,17 @@ impl Magalloc {
         self.alloc_uncommon(size, align.max(ALIGN_OF_SHORTEST))
     }
 
-    /// The same as `allocate`, and all of it zero.
+    /// The same as [`allocate`](Self::allocate), and all of it zero.
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let block = MAGALLOC.allocate_zeroed(100);
+    /// // SAFETY: a live block of 100 bytes.
+    /// assert_eq!(unsafe { block.add(99).read() }, 0);
+    /// // SAFETY: a live block, which is not used afterwards.
+    /// unsafe { MAGALLOC.free(block) };
+    /// ```
     pub fn allocate_zeroed(&self, size: usize) -> *mut u8 {
         let Some(class) = class_of(size, ALIGN_OF_SHORTEST) else {
             // Knows which pages are zero already.
@@ -61,7 +101,8 @@ impl Magalloc {
         block
     }
 
-    /// Frees a block of any size and alignment. Null is none.
+    /// Frees a block of any size and alignment, also one that `GlobalAlloc` gave. Null is none. For an example see
+    /// [`allocate`](Self::allocate).
     ///
     /// # Safety
     /// `block` is live, and not used afterwards.
@@ -96,6 +137,16 @@ impl Magalloc {
     /// Bytes of a block that may be used: at least what was asked for. 0 for null, and for a foreign block that is
     /// ignored.
     ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let block = MAGALLOC.allocate(100);
+    /// // SAFETY: a live block.
+    /// assert!(unsafe { MAGALLOC.usable_size(block) } >= 100);
+    /// // SAFETY: a live block, which is not used afterwards.
+    /// unsafe { MAGALLOC.free(block) };
+    /// ```
+    ///
     /// # Safety
     /// `block` is live, or null.
     pub unsafe fn usable_size(&self, block: *const u8) -> usize {
@@ -109,7 +160,20 @@ impl Magalloc {
     }
 
     /// A block of `size` bytes with the contents of `block`, as far as they fit: the same one where possible. Aligned
-    /// as by `allocate`. Null at the end of memory, and then `block` is as before; as is a foreign one that is ignored.
+    /// as by [`allocate`](Self::allocate). Null at the end of memory, and then `block` is as before; as is a foreign one
+    /// that is ignored.
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// let block = MAGALLOC.allocate_zeroed(100);
+    /// // SAFETY: a live block, which is not used afterwards, as there is memory.
+    /// let longer = unsafe { MAGALLOC.reallocate(block, 10_000) };
+    /// // SAFETY: a live block of 10,000 bytes, of which the first 100 are as they were.
+    /// assert_eq!(unsafe { longer.add(99).read() }, 0);
+    /// // SAFETY: a live block, which is not used afterwards.
+    /// unsafe { MAGALLOC.free(longer) };
+    /// ```
     ///
     /// # Safety
     /// `block` is live, or null, which is an empty one; if the result is not null, it is not used afterwards.
@@ -162,6 +226,12 @@ impl Magalloc {
     }
 
     /// Is `address` in memory of this heap?
+    ///
+    /// ```
+    /// static MAGALLOC: magalloc::Magalloc = magalloc::Magalloc::new();
+    ///
+    /// assert!(!MAGALLOC.owns((&raw const MAGALLOC).cast()));
+    /// ```
     pub fn owns(&self, address: *const u8) -> bool {
         HEAP.owns(address)
     }

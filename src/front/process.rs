@@ -23,7 +23,7 @@ impl ProcessEnd for Process {
         if HEAP.is_closed() {
             return;
         }
-        record::write();
+        record::write_at_end();
         if HEAP.depot().os.mapped() == 0 {
             return;
         }

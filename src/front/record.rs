@@ -2,18 +2,23 @@
 //!
 //! ```text
 //! # Form        lines of a name and a value, the first `magalloc-stats` and the version of the form, the last `end`;
-//!               bytes and counts are decimal. `class` is followed by bytes of a block, slabs, and blocks that are not
-//!               free in them. Readers skip names that they do not know.
+//!               bytes and counts are decimal. `class` is followed by bytes of a block, slabs, blocks that are not free
+//!               in them, and those of these that thread caches have. `disabled 1`: the system's allocator served the
+//!               program. Readers skip names, and numbers behind those, that they do not know.
+//! # When        at a normal end, and, if the user wants it, before SIGTERM ends the process
 //! # Many        processes may share a file: a record is appended with one write
 //! ```
 
 use super::HEAP;
 use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
-use crate::sys::platform::{append, decimal, line, parent_id, process_id, program_path};
+use crate::sync::{AtomicU32, Ordering};
+use crate::sys::platform::{
+    Termination, append, before_termination, decimal, line, parent_id, process_id, program_path,
+};
 use core::ffi::CStr;
 
-/// Longest record, in bytes: 73 classes of some 40, 25 figures of some 30, and the program's path.
+/// Longest record, in bytes: 73 classes of some 50, 25 figures of some 30, and the program's path.
 const RECORD_BYTES_MAX: usize = 8192;
 const _: () = assert!(RECORD_BYTES_MAX <= GRANULE_BYTES);
 /// Bytes of the program's path that are kept.
@@ -39,8 +44,34 @@ impl Record<'_> {
     }
 }
 
-/// Appends the record, if there is a file for it.
-pub(super) fn write() {
+/// The process that has written its record at its end. A number, as the child of a fork has a copy.
+static WRITTEN_BY: AtomicU32 = AtomicU32::new(0);
+
+struct OnSigterm;
+
+/// The record needs system calls and atomics only, so a signal handler may write it.
+impl Termination for OnSigterm {
+    fn before_termination() {
+        // ordering: Relaxed; the end of the process that was interrupted is this thread's, or else may be missed.
+        if !HEAP.is_closed() && WRITTEN_BY.load(Ordering::Relaxed) != process_id() {
+            write();
+        }
+    }
+}
+
+/// Has the record written also where SIGTERM ends the process.
+pub(super) fn write_on_sigterm() {
+    before_termination::<OnSigterm>();
+}
+
+/// At a normal end of the process: appends the record, if there is a file for it.
+pub(super) fn write_at_end() {
+    write();
+    // ordering: Relaxed, see above.
+    WRITTEN_BY.store(process_id(), Ordering::Relaxed);
+}
+
+fn write() {
     let depot = HEAP.depot();
     let path = depot.settings.stats_file();
     let Ok(path) = CStr::from_bytes_until_nul(&path) else { return };
@@ -65,9 +96,9 @@ fn append_record(path: &CStr, stats: &Stats, record: &mut Record<'_>) {
     begin(record);
     figures(record, stats);
     for class in HEAP.class_stats().iter().filter(|class| class.slabs != 0) {
-        let [bytes, slabs, blocks] =
-            [class.block_bytes.into(), class.slabs, class.blocks].map(|figure| decimal(figure as usize));
-        record.put(&[b"class ", &bytes, b" ", &slabs, b" ", &blocks]);
+        let [bytes, slabs, blocks, cached] =
+            [class.block_bytes.into(), class.slabs, class.blocks, class.cached].map(|figure| decimal(figure as usize));
+        record.put(&[b"class ", &bytes, b" ", &slabs, b" ", &blocks, b" ", &cached]);
     }
     record.put(&[b"end"]);
     if !append(path, &record.text[..record.len]) {
@@ -85,7 +116,7 @@ fn begin(record: &mut Record<'_>) {
 }
 
 fn figures(record: &mut Record<'_>, stats: &Stats) {
-    let figures: [(&[u8], u64); 18] = [
+    let figures: [(&[u8], u64); 19] = [
         (b"mapped", stats.mapped),
         (b"committed", stats.committed),
         (b"live", stats.live),
@@ -104,6 +135,7 @@ fn figures(record: &mut Record<'_>, stats: &Stats) {
         (b"dissolves", stats.dissolves),
         (b"os_calls", stats.os_calls),
         (b"purges", stats.purges),
+        (b"disabled", stats.disabled.into()),
     ];
     figures.iter().for_each(|(name, value)| record.figure(name, *value));
 }

@@ -7,7 +7,7 @@
 //! # Progress    one thread reads; others go on meanwhile with what holds so far
 //! ```
 
-use super::{HEAP, disabled};
+use super::{HEAP, disabled, record};
 use crate::environment;
 use crate::options::Options;
 use crate::sync::{AtomicU8, Ordering};
@@ -47,5 +47,8 @@ fn configure_now(options: &Options) {
     HEAP.configure(&options);
     if options.disable {
         disabled::disable();
+    }
+    if options.stats_on_sigterm && options.stats_file.is_some() {
+        record::write_on_sigterm();
     }
 }

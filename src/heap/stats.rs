@@ -16,7 +16,7 @@ use crate::sys::Pages;
 use crate::thread_cache::{ThreadCache, caches};
 use crate::units::GranuleIndex;
 
-/// What the allocator has done and holds. All sizes in bytes.
+/// What the allocator has done and holds: [`stats`](crate::stats). All sizes in bytes.
 ///
 /// At rest, `committed` = `live` + `cached` + `free` + `unusable` + `metadata`. What is committed stays so; memory that
 /// is given back to the kernel leaves `dirty`. Resident are roughly `live`, `cached`, `dirty`, and parts of `metadata`
@@ -66,18 +66,37 @@ pub struct Stats {
     pub os_calls: u64,
     /// Those of them that gave pages back (`madvise`).
     pub purges: u64,
+    /// Does the system's allocator serve the program (`MAGALLOC_DISABLE=1`)? Then the other figures say nothing of it.
+    pub disabled: bool,
 }
 
+/// Resident bytes below which a share of them says nothing: what caches and half-used pages take does not grow with the
+/// heap.
+const FRAGMENTATION_FROM_BYTES: u64 = 4 << 20;
+
 impl Stats {
-    /// Memory that is resident at most for each byte of live blocks: 1.0 is none too much. Infinite, or not a number, where
-    /// nothing is live.
+    /// The share of the resident heap that is not live blocks, from 0 to 1: free memory that has not been given back,
+    /// caches, and the rest of pages in which something lives. `None` while less than 4 MiB are resident, where such a
+    /// share says nothing.
+    ///
+    /// Large blocks count as resident whole, also where they were never written.
+    ///
+    /// ```
+    /// match magalloc::stats().fragmentation() {
+    ///     Some(share) => println!("{:.0} % of the resident heap is not in use", share * 100.0),
+    ///     None => println!("the heap is small"),
+    /// }
+    /// ```
     #[must_use]
-    pub fn fragmentation(&self) -> f64 {
-        self.resident as f64 / self.live as f64
+    pub fn fragmentation(&self) -> Option<f64> {
+        if self.resident < FRAGMENTATION_FROM_BYTES {
+            return None;
+        }
+        Some(self.resident.saturating_sub(self.live) as f64 / self.resident as f64)
     }
 }
 
-/// What a size class holds.
+/// What a size class holds: [`class_stats`](crate::class_stats).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ClassStats {
@@ -85,8 +104,24 @@ pub struct ClassStats {
     pub block_bytes: u32,
     /// Slabs.
     pub slabs: u64,
-    /// Blocks that the program or a thread cache has.
+    /// Blocks that are not free in their slabs: the program has them, or a thread cache.
     pub blocks: u64,
+    /// Those of `blocks` that a thread cache has: free, and at hand for the next request.
+    pub cached: u64,
+}
+
+impl ClassStats {
+    /// Blocks that the program has.
+    ///
+    /// ```
+    /// for class in magalloc::class_stats().iter().filter(|class| class.slabs != 0) {
+    ///     println!("{} B: {} live, {} cached", class.block_bytes, class.live(), class.cached);
+    /// }
+    /// ```
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.blocks.saturating_sub(self.cached)
+    }
 }
 
 /// What a granule begins.
@@ -116,6 +151,9 @@ impl<P: Pages> Heap<P> {
                     }
                 });
             }
+            for (cache, class) in caches(&self.owners).flat_map(|cache| all().map(move |class| (cache, class))) {
+                stats[class.get()].cached += cache.blocks(class) as u64;
+            }
         }
         stats
     }
@@ -131,6 +169,7 @@ impl<P: Pages> Heap<P> {
             os_calls: self.depot.os.calls(),
             purges: self.depot.os.purges(),
             threads: self.owners.in_use() as u64,
+            disabled: self.depot.settings.is_disabled(),
             ..Stats::default()
         };
         if self.is_closed() {
@@ -295,6 +334,7 @@ fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::size_class::class_of;
     use crate::sys::platform::SystemPages;
     use std::thread::scope;
 
@@ -320,6 +360,42 @@ mod tests {
             chunks.into_iter().filter(|chunk| !chunk.is_null()).for_each(|chunk| heap.free_large(chunk));
             heap.unregister(&cached);
         }
+    }
+
+    #[test]
+    fn fragmentation_is_a_share_and_none_of_a_small_heap() {
+        let of = |resident, live| Stats { resident, live, ..Stats::default() }.fragmentation();
+        // Unused or disabled; nearly empty.
+        assert_eq!((of(0, 0), of(2 << 20, 140 << 10)), (None, None));
+        assert_eq!((of(8 << 20, 2 << 20), of(8 << 20, 0)), (Some(0.75), Some(1.0)));
+        // Live blocks that were never written.
+        assert_eq!(of(8 << 20, 1 << 30), Some(0.0));
+    }
+
+    #[test]
+    fn classes_tell_live_and_cached_blocks_apart() {
+        let heap = Box::new(Heap::new(SystemPages));
+        let cached = heap.register().expect("memory");
+        let class = class_of(64, 8).expect("a small size");
+        let blocks: Vec<*mut u8> = (0..1000)
+            .map(|_| cached.cache.tops().pop(class))
+            .map(|block| if block.is_null() { heap.allocate_small(Some(&cached), class) } else { block })
+            .collect();
+        let stats = heap.class_stats()[class.get()];
+        assert_eq!((stats.live(), stats.blocks), (1000, 1000 + stats.cached), "{stats:?}");
+        for &block in &blocks[..500] {
+            heap.free_small(Some(&cached), class, block);
+        }
+        let stats = heap.class_stats()[class.get()];
+        assert!(stats.live() == 500 && stats.cached > 0, "{stats:?}");
+        heap.flush(&cached);
+        let stats = heap.class_stats()[class.get()];
+        assert_eq!((stats.live(), stats.cached), (500, 0), "{stats:?}");
+        blocks[500..].iter().for_each(|&block| heap.free_small(Some(&cached), class, block));
+        heap.unregister(&cached);
+        // SAFETY: the heap is this test's, no thread uses it, and its blocks are freed.
+        let (mapped, unmapped) = unsafe { heap.release() };
+        assert_eq!(mapped, unmapped);
     }
 
     #[test]

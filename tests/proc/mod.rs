@@ -53,7 +53,7 @@ const STEP_MS: u64 = 5;
 
 /// Longest wait for what must come, in milliseconds: it says nothing about how fast that is, and only lets a test fail
 /// instead of hang.
-const PATIENCE_MS: u64 = 120_000;
+const PATIENCE_MS: u64 = 60_000;
 
 /// Sleeps until `condition` holds; `false`: it does not.
 pub fn wait(condition: impl FnMut() -> bool) -> bool {

@@ -52,7 +52,7 @@ pub fn page_bytes() -> usize {
 /// Longest wait for what must come. It says nothing about how fast that is, which depends on what else the machine does;
 /// it only lets a test fail, instead of hang, where it never comes. (How long memory waits before it is given back is
 /// tested with a clock of its own: `src/heap/purging.rs`.)
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `holds`; sleeps between two looks. `false`: it does not.
 pub fn wait_until(holds: impl FnMut() -> bool) -> bool {

@@ -12,9 +12,72 @@ use crate::run::{Ending, signal_name};
 
 pub(crate) use crate::report::text::{bytes, text};
 
+/// The name and the version of the JSON's form: a larger one means that a reader of this one may go wrong.
+pub(crate) const SCHEMA: &str = "magalloc-run";
+pub(crate) const SCHEMA_VERSION: u32 = 1;
+
+/// What the numbers of the JSON count.
+#[derive(Serialize)]
+pub(crate) struct Units {
+    /// Of the figures of a record that are no counts: bytes.
+    bytes: [&'static str; 13],
+    /// Of the figures of a record that count something.
+    counts: [&'static str; 10],
+    /// Of the figures of classes: `block` is in bytes.
+    class_counts: [&'static str; 3],
+    /// What has `seconds` in its name.
+    seconds: [&'static str; 3],
+    /// 0 or 1.
+    switches: [&'static str; 1],
+}
+
+/// The units of all numbers.
+pub(crate) const UNITS: Units = Units {
+    bytes: [
+        "mapped",
+        "committed",
+        "live",
+        "cached",
+        "free",
+        "dirty",
+        "unusable",
+        "metadata",
+        "resident",
+        "held",
+        "held_peak",
+        "block",
+        "resident_peak",
+    ],
+    counts: [
+        "slabs",
+        "large_blocks",
+        "threads",
+        "refills",
+        "dissolves",
+        "os_calls",
+        "purges",
+        "minor_faults",
+        "major_faults",
+        "broken_records",
+    ],
+    class_counts: ["slabs", "live", "cached"],
+    seconds: ["wall_seconds", "user_seconds", "system_seconds"],
+    switches: ["disabled"],
+};
+
 /// All that is known of a run.
 #[derive(Serialize)]
 pub(crate) struct Report {
+    /// [`SCHEMA`].
+    pub(crate) schema: &'static str,
+    /// [`SCHEMA_VERSION`].
+    pub(crate) schema_version: u32,
+    /// The version of the program that wrote this.
+    pub(crate) version: &'static str,
+    /// [`UNITS`].
+    pub(crate) units: Units,
+    /// The file that was started.
+    pub(crate) program: String,
     /// The program as it was called, and its arguments.
     pub(crate) command: Vec<String>,
     /// The library's file.

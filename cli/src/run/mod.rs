@@ -6,6 +6,7 @@ mod ending;
 mod process;
 mod stats_file;
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -17,12 +18,15 @@ use crate::failure::{Failure, complain, words};
 use crate::inherited::Inherited;
 use crate::library::{Library, PRELOAD};
 use crate::program::{Image, find, obstacle, texts};
-use crate::report::{Report, Usage, text};
+use crate::report::{Report, SCHEMA, SCHEMA_VERSION, UNITS, Usage, text};
 use crate::run::process::Ended;
 use crate::run::stats_file::{OPTION as STATS_FILE, StatsFile};
 use crate::setting::{Setting, variable};
 
 pub(crate) use crate::run::ending::{Ending, signal_name};
+
+/// The option that has statistics written where SIGTERM ends the program.
+const ON_SIGTERM: &str = "STATS_ON_SIGTERM";
 
 /// What is known before the program starts.
 struct Plan<'a> {
@@ -78,6 +82,10 @@ fn watch(mut plan: Plan, inherited: Inherited) -> Result<Ending, Failure> {
     let mut json = plan.arguments.json.as_deref().map(Output::open).transpose()?;
     let file = StatsFile::new(&plan.settings)?;
     plan.command.env(variable(STATS_FILE), file.path());
+    // What the user says of it holds.
+    if !plan.settings.iter().any(|setting| setting.name == ON_SIGTERM) && env::var_os(variable(ON_SIGTERM)).is_none() {
+        plan.command.env(variable(ON_SIGTERM), "1");
+    }
     let command = std::mem::replace(&mut plan.command, Command::new(""));
     plan.command = Command::new(command.get_program());
     let ended = process::run(command, inherited).map_err(|error| not_started(&plan, &error))?;
@@ -102,6 +110,11 @@ fn report(plan: &Plan, ended: &Ended, file: &StatsFile) -> Report {
     let record = own.map(|index| records.whole.remove(index));
     let no_record = record.is_none().then(|| no_record(plan, ended.ending));
     Report {
+        schema: SCHEMA,
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION"),
+        units: UNITS,
+        program: plan.command.get_program().to_string_lossy().into_owned(),
         command: texts(&plan.arguments.command),
         library: plan.library.file.to_string_lossy().into_owned(),
         pid: ended.pid,

@@ -51,12 +51,58 @@ fn json_is_the_record() {
         }
     }
     assert!(!classes.is_empty());
-    let class = |class: &Value| format!("{} {} {}", class["block"], class["slabs"], class["blocks"]);
+    let class = |class: &Value| {
+        let blocks = class["live"].as_u64().unwrap() + class["cached"].as_u64().unwrap();
+        format!("{} {} {blocks} {}", class["block"], class["slabs"], class["cached"])
+    };
     assert_eq!(found["classes"].as_array().unwrap().iter().map(class).collect::<Vec<_>>(), classes);
     assert!(figure(&record, "live") >= 64_000, "{record}");
     let usage = &json["usage"];
     assert!(usage["resident_peak"].as_u64().unwrap() >= 64_000, "{usage}");
     assert!(usage["wall_seconds"].as_f64().unwrap() > 0.0 && usage["minor_faults"].as_u64().unwrap() > 0, "{usage}");
+}
+
+#[test]
+fn json_says_what_it_is() {
+    let json = run(&["run", "--json", "-", subject(), "exit", "0"]).json();
+    assert_eq!((&json["schema"], &json["schema_version"]), (&Value::from("magalloc-run"), &Value::from(1)));
+    assert_eq!(
+        (&json["version"], &json["program"]),
+        (&Value::from(env!("CARGO_PKG_VERSION")), &Value::from(subject()))
+    );
+    assert_eq!(json["record"]["pid"], json["pid"]);
+    // Each number has a unit.
+    let units = json["units"].to_string();
+    let named = |name: &String| name == "pid" || name == "parent" || units.contains(&format!("\"{name}\""));
+    let numbers = |object: &Value| -> Vec<String> {
+        let fields = object.as_object().unwrap().iter();
+        fields.filter(|(_, value)| value.is_number()).map(|(name, _)| name.clone()).collect()
+    };
+    for object in [&json["record"], &json["record"]["classes"][0], &json["usage"]] {
+        assert!(numbers(object).len() >= 4, "{object}");
+        assert_eq!(numbers(object).iter().find(|name| !named(name)), None, "{object}");
+    }
+}
+
+#[test]
+fn program_that_sigterm_ends_leaves_a_record() {
+    for program in [[subject(), "kill", "15"], ["sh", "-c", "kill $$; sleep 100"]] {
+        let finished = run(&[&["run", "--stats", "--json", "-", "--"][..], &program].concat());
+        let json = finished.json();
+        assert_eq!(json["ending"]["signal_name"], "SIGTERM");
+        assert_eq!(json["record"]["pid"], json["pid"], "{json}");
+        assert!(finished.stderr.contains("\n  held  "), "{finished:?}");
+    }
+    // Whoever does not want it says so.
+    let json = run(&["run", "--json", "-", "--option", "stats-on-sigterm=0", subject(), "kill", "15"]).json();
+    assert_eq!((&json["record"], &json["no_record"]), (&Value::Null, &Value::from("SIGTERM killed it")));
+}
+
+#[test]
+fn disabled_allocator_is_told() {
+    let finished = run(&["run", "--stats", "--option", "disable=1", subject(), "exit", "0"]);
+    assert!(finished.stderr.contains("\n  disabled        the system's allocator served"), "{finished:?}");
+    assert!(!finished.stderr.contains("\n  held") && !finished.stderr.contains("0 B"), "{finished:?}");
 }
 
 #[test]
@@ -88,7 +134,10 @@ fn summary_has_the_figures_of_the_record() {
         assert!((shown - exact).abs() <= exact * 0.006, "{name}: {words} is not {exact}");
     }
     for class in record.lines().filter_map(|line| line.strip_prefix("class ")) {
-        let shown = |line: &str| line.split_whitespace().take(3).eq(class.split(' '));
+        let numbers: Vec<u64> = class.split(' ').map(|number| number.parse().unwrap()).collect();
+        let [block, slabs, blocks, cached] = numbers[..] else { panic!("{class}") };
+        let row = [block, slabs, blocks - cached, cached].map(|number| number.to_string());
+        let shown = |line: &str| line.split_whitespace().take(4).eq(row.iter().map(String::as_str));
         assert!(summary.lines().any(shown), "{class} is not in {summary}");
     }
 }

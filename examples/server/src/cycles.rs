@@ -11,9 +11,12 @@ use crate::report::{mebibytes, resident};
 use crate::switches::{Count, Switches};
 use crate::tally::Tally;
 
-/// The part of an idle time in which context switches are counted. By then the allocator must
-/// have given everything back and sleep.
+/// The part of an idle time in which context switches are counted. By then the allocator has given
+/// everything back and sleeps, unless the machine has too much else to do.
 const LAST: Duration = Duration::from_secs(1);
+/// How often the idle time goes on for that long, until the allocator has slept through it. A thread
+/// that wakes again and again, at least once in each, is found all the same.
+const LOOKS: usize = 20;
 /// The cycle that later ones are held against, counted from 0: in the first one, what stays for
 /// good is made.
 const SETTLED: usize = 1;
@@ -38,10 +41,10 @@ struct Cycle {
     /// This and what follows: at the end of the idle time.
     resident: Option<u64>,
     live: u64,
-    fragmentation: f64,
+    fragmentation: Option<f64>,
     /// During the whole cycle.
     purges: u64,
-    /// In the last second of the idle time.
+    /// In the last second of the idle time, or the first one after it in which the allocator slept.
     switches: Option<Count>,
 }
 
@@ -81,9 +84,11 @@ impl Cycles {
                 break;
             };
             let stats = magalloc::stats();
+            let resident = resident();
             let cycle = Cycle {
-                peak: burst.peak.resident,
-                resident: resident(),
+                // Between two samples there may have been more, but not less than afterwards.
+                peak: burst.peak.resident.max(resident),
+                resident,
                 live: stats.live,
                 fragmentation: stats.fragmentation(),
                 purges: stats.purges - purges,
@@ -108,18 +113,16 @@ impl Cycles {
             () = tokio::time::sleep(self.idle - LAST) => {}
             () = interrupt.wait() => return None,
         }
-        let (before, purges) = (Switches::now(), magalloc::stats().purges);
-        // Not the runtime's sleep, whose timer is work for one of its threads.
-        std::thread::sleep(LAST);
-        let (after, has_purged) = (Switches::now(), magalloc::stats().purges > purges);
-        Some(after.zip(before).map(|(after, before)| {
-            let mut count = after.since(&before);
-            if has_purged && count.allocators.is_none() {
-                // It came and went between the two looks.
-                count.allocators = Some(1);
+        let is_awake =
+            |count: &Option<Count>| count.is_some_and(|count| count.allocators.is_some_and(|count| count > 0));
+        let mut count = switches();
+        for _ in 1..LOOKS {
+            if !is_awake(&count) {
+                break;
             }
-            count
-        }))
+            count = switches();
+        }
+        Some(count)
     }
 
     fn head(&self) -> String {
@@ -131,9 +134,25 @@ impl Cycles {
              \n\
              {:5}{:>13} | {:>41}{:8} | switches in its last second\n\
              cycle{:>13} | {:>13}{:>13}{:>15}{:>8} | allocator's thread      all\n",
-            "", "peak", "at the end of the idle time", "", "resident", "resident", "live", "fragmentation", "purges",
+            "", "peak", "at the end of the idle time", "", "resident", "resident", "live", "not live", "purges",
         )
     }
+}
+
+/// Context switches in a second from now on; `None` if the system does not tell.
+fn switches() -> Option<Count> {
+    let (before, purges) = (Switches::now(), magalloc::stats().purges);
+    // Not the runtime's sleep, whose timer is work for one of its threads.
+    std::thread::sleep(LAST);
+    let (after, has_purged) = (Switches::now(), magalloc::stats().purges > purges);
+    after.zip(before).map(|(after, before)| {
+        let mut count = after.since(&before);
+        if has_purged && count.allocators.is_none() {
+            // It came and went between the two looks.
+            count.allocators = Some(1);
+        }
+        count
+    })
 }
 
 impl Cycle {
@@ -146,9 +165,11 @@ impl Cycle {
             Some(Count { allocators: Some(count), .. }) => count.to_string(),
         };
         let of_all = self.switches.map_or_else(|| "n/a".into(), |switches| switches.all.to_string());
-        let Self { fragmentation, purges, .. } = self;
+        let purges = self.purges;
+        // Of the resident heap; a small one has no share worth telling.
+        let not_live = self.fragmentation.map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0));
         format!(
-            "{number:>5}{peak:>13} | {resident:>13}{live:>13}{fragmentation:>15.2}{purges:>8} | \
+            "{number:>5}{peak:>13} | {resident:>13}{live:>13}{not_live:>15}{purges:>8} | \
              {of_allocator:>18}{of_all:>9}\n"
         )
     }
@@ -184,7 +205,14 @@ mod tests {
 
     fn cycle(mebibytes: u64, allocators: Option<u64>) -> Cycle {
         let switches = Some(Count { allocators, all: 9 });
-        Cycle { peak: None, resident: Some(mebibytes << 20), live: 1 << 20, fragmentation: 1.5, purges: 7, switches }
+        Cycle {
+            peak: None,
+            resident: Some(mebibytes << 20),
+            live: 1 << 20,
+            fragmentation: Some(0.25),
+            purges: 7,
+            switches,
+        }
     }
 
     #[test]
@@ -211,8 +239,9 @@ mod tests {
     #[test]
     fn row_has_a_cell_for_what_is_not_known() {
         let cells = |cycle: Cycle| cycle.row(1).split_whitespace().map(String::from).collect::<Vec<_>>().join(" ");
-        assert_eq!(cells(cycle(2, Some(0))), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | 0 9");
-        assert_eq!(cells(cycle(2, None)), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | none 9");
-        assert_eq!(cells(Cycle { switches: None, ..cycle(2, None) }), "1 n/a | 2.00 MiB 1.00 MiB 1.50 7 | n/a n/a");
+        assert_eq!(cells(cycle(2, Some(0))), "1 n/a | 2.00 MiB 1.00 MiB 25 % 7 | 0 9");
+        assert_eq!(cells(cycle(2, None)), "1 n/a | 2.00 MiB 1.00 MiB 25 % 7 | none 9");
+        let unknown = Cycle { switches: None, fragmentation: None, ..cycle(2, None) };
+        assert_eq!(cells(unknown), "1 n/a | 2.00 MiB 1.00 MiB - 7 | n/a n/a");
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Memory {
     pub(crate) committed: u64,
     /// Resident, where the system tells.
     pub(crate) resident: Option<u64>,
+    /// Does the system's allocator serve, so that all but `resident` is unknown?
+    pub(crate) disabled: bool,
 }
 
 impl Memory {
@@ -23,7 +25,7 @@ impl Memory {
     pub(crate) fn now() -> Self {
         let stats = magalloc::stats();
         let (live, cached, committed) = (stats.live, stats.cached, stats.committed);
-        Self { live, cached, committed, resident: resident() }
+        Self { live, cached, committed, resident: resident(), disabled: stats.disabled }
     }
 
     /// The larger value of each.
@@ -33,6 +35,7 @@ impl Memory {
             cached: self.cached.max(other.cached),
             committed: self.committed.max(other.committed),
             resident: self.resident.max(other.resident),
+            disabled: self.disabled || other.disabled,
         }
     }
 }
@@ -72,6 +75,8 @@ pub(crate) struct Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { elapsed, clients, threads, tally, peak, after } = self;
+        // What was between two samples may have been missed.
+        let peak = peak.max(*after);
         let latency = &tally.latency;
         let requests = latency.len();
         let rate = requests as f64 / elapsed.as_secs_f64();
@@ -99,7 +104,10 @@ impl Display for Report {
 impl Memory {
     fn cells(&self) -> [String; 4] {
         let resident = self.resident.map_or_else(|| "n/a".into(), mebibytes);
-        [mebibytes(self.live), mebibytes(self.cached), mebibytes(self.committed), resident]
+        let figures = [self.live, self.cached, self.committed];
+        let [live, cached, committed] =
+            figures.map(|bytes| if self.disabled { "disabled".into() } else { mebibytes(bytes) });
+        [live, cached, committed, resident]
     }
 }
 
@@ -123,8 +131,8 @@ mod tests {
 
     #[test]
     fn max_takes_each_value_by_itself() {
-        let a = Memory { live: 5, cached: 1, committed: 9, resident: None };
-        let b = Memory { live: 3, cached: 2, committed: 8, resident: Some(7) };
+        let a = Memory { live: 5, cached: 1, committed: 9, resident: None, disabled: false };
+        let b = Memory { live: 3, cached: 2, committed: 8, resident: Some(7), disabled: false };
         let max = a.max(b);
         assert_eq!((max.live, max.cached, max.committed, max.resident), (5, 2, 9, Some(7)));
     }
@@ -135,20 +143,35 @@ mod tests {
         assert!(resident().is_some_and(|bytes| bytes > 100_000));
     }
 
+    fn table(peak: Memory, after: Memory) -> String {
+        let elapsed = Duration::from_secs(2);
+        Report { elapsed, clients: 3, threads: 4, tally: Tally::new(), peak, after }.to_string()
+    }
+
+    fn cells<'t>(table: &'t str, name: &str) -> Vec<&'t str> {
+        let line = table.lines().find(|line| line.starts_with(name)).expect("a row of that name");
+        line.split_whitespace().collect()
+    }
+
     #[test]
     fn table_has_a_cell_for_what_is_not_known() {
-        let report = Report {
-            elapsed: Duration::from_secs(2),
-            clients: 3,
-            threads: 4,
-            tally: Tally::new(),
-            peak: Memory { live: 3 << 20, ..Memory::default() },
-            after: Memory::default(),
-        };
-        let table = report.to_string();
-        let peak = table.lines().find(|line| line.starts_with("peak")).expect("a row for the peak");
-        let cells: Vec<&str> = peak.split_whitespace().collect();
-        assert_eq!(cells, ["peak", "3.00", "MiB", "0.00", "MiB", "0.00", "MiB", "n/a"]);
+        let table = table(Memory { live: 3 << 20, ..Memory::default() }, Memory::default());
+        assert_eq!(cells(&table, "peak"), ["peak", "3.00", "MiB", "0.00", "MiB", "0.00", "MiB", "n/a"]);
         assert!(!table.contains("first error"));
+    }
+
+    #[test]
+    fn peak_is_no_less_than_what_came_later() {
+        let table = table(Memory::default(), Memory { committed: 3 << 20, ..Memory::default() });
+        assert_eq!(cells(&table, "peak")[5..7], ["3.00", "MiB"]);
+    }
+
+    #[test]
+    fn disabled_allocator_has_no_figures() {
+        let memory = Memory { disabled: true, resident: Some(1 << 20), ..Memory::default() };
+        assert_eq!(
+            cells(&table(memory, memory), "after"),
+            ["after", "disabled", "disabled", "disabled", "1.00", "MiB"]
+        );
     }
 }

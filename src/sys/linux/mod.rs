@@ -12,6 +12,8 @@ mod pages;
 mod report;
 #[cfg(not(loom))]
 mod system_malloc;
+#[cfg(not(loom))]
+mod terminate;
 mod thread;
 mod worker;
 
@@ -24,5 +26,7 @@ pub use pages::SystemPages;
 pub use report::{decimal, fatal, hex, line};
 #[cfg(not(loom))]
 pub use system_malloc::SystemMalloc;
+#[cfg(not(loom))]
+pub use terminate::{Termination, before_termination};
 pub use thread::{EndOfThread, ThreadEnd};
 pub use worker::{Worker, name_thread, wait, wake};
