@@ -25,6 +25,7 @@ cargo build --quiet --release --locked --package magalloc-capi
 release=$(realpath "${CARGO_TARGET_DIR:-target}/release")
 pairs=$release/examples/pairs
 pairs_c=$release/examples/pairs_c
+ln -sf libmagalloc.so "$release/libmagalloc.so.0"
 cc -O2 -o "$pairs_c" capi/examples/pairs.c -L"$release" -lmagalloc -Wl,-rpath,"$release"
 
 # Instructions of a whole run of a program, or of the parts that OPTIONS of callgrind choose.

@@ -132,6 +132,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "CHILDREN", "0 or 1", "1",
     "0: the preloaded library leaves the environment, so that it is not inherited",
     |options, value| put(&mut options.children, switch(value));
+
+    "KEEP_DEEPBIND", "0 or 1", "0",
+    "1: the shared library lets dlopen have RTLD_DEEPBIND; such a library then frees with the C library's own free",
+    |options, value| put(&mut options.keep_deepbind, switch(value));
 };
 
 fn put<T>(option: &mut T, value: Option<T>) -> bool {
@@ -229,7 +233,14 @@ mod tests {
     #[test]
     fn every_default_is_what_the_table_says() {
         for info in OPTION_TABLE {
-            let default = info.default.split(' ').next().unwrap();
+            let mut words = info.default.split([' ', '(']);
+            let default = words.next().unwrap();
+            // In brackets stands what it is elsewhere.
+            let default = if cfg!(target_pointer_width = "32") && info.default.ends_with("have 32 bits)") {
+                words.nth(1).unwrap()
+            } else {
+                default
+            };
             let default = if info.name == "STATS_FILE" { "" } else { default };
             assert_eq!(with(info.name, default), Options::new(), "{}", info.name);
         }

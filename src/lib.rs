@@ -108,7 +108,7 @@ mod front;
 #[cfg(not(loom))]
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
-pub use front::{Magalloc, check, class_stats, flush_thread, purge_all, stats, stays_in_environment};
+pub use front::{Magalloc, check, class_stats, flush_thread, keeps_deepbind, purge_all, stats, stays_in_environment};
 #[cfg(not(loom))]
 pub use heap::{ClassStats, Stats};
 #[cfg(not(loom))]

@@ -124,6 +124,7 @@ pub struct Options {
     pub(crate) disable: bool,
     pub(crate) foreign: Foreign,
     pub(crate) children: bool,
+    pub(crate) keep_deepbind: bool,
     pub(crate) stats_file: Path,
     pub(crate) stats_on_sigterm: bool,
     /// Whether the C library's own blocks are from here: then nothing that lives can ever be unmapped.
@@ -148,6 +149,7 @@ impl Options {
             disable: false,
             foreign: Foreign::Abort,
             children: true,
+            keep_deepbind: false,
             stats_file: Path::NONE,
             stats_on_sigterm: false,
             serves_c_library: false,
@@ -188,6 +190,7 @@ pub struct Settings {
     disable: AtomicU8,
     foreign: AtomicU8,
     children: AtomicU8,
+    keep_deepbind: AtomicU8,
     serves_c_library: AtomicU8,
     stats_file: [AtomicU8; PATH_BYTES_MAX + 1],
     at_exit: AtomicU8,
@@ -211,6 +214,7 @@ impl Settings {
             disable: AtomicU8::new(options.disable as u8),
             foreign: AtomicU8::new(options.foreign as u8),
             children: AtomicU8::new(options.children as u8),
+            keep_deepbind: AtomicU8::new(options.keep_deepbind as u8),
             serves_c_library: AtomicU8::new(options.serves_c_library as u8),
             stats_file: [const { AtomicU8::new(0) }; PATH_BYTES_MAX + 1],
             at_exit: AtomicU8::new(options.at_exit as u8),
@@ -236,6 +240,7 @@ impl Settings {
         // ordering: Relaxed, all of it: independent values.
         self.foreign.store(options.foreign as u8, Ordering::Relaxed);
         self.children.store(u8::from(options.children), Ordering::Relaxed);
+        self.keep_deepbind.store(u8::from(options.keep_deepbind), Ordering::Relaxed);
         self.serves_c_library.store(u8::from(options.serves_c_library), Ordering::Relaxed);
         self.at_exit.store(options.at_exit as u8, Ordering::Relaxed);
         self.report_exit.store(u8::from(options.report_exit), Ordering::Relaxed);
@@ -276,6 +281,12 @@ impl Settings {
     pub fn children(&self) -> bool {
         // ordering: Relaxed, an independent value.
         self.children.load(Ordering::Relaxed) != 0
+    }
+
+    /// Does a preloaded library let `RTLD_DEEPBIND` be?
+    pub fn keeps_deepbind(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.keep_deepbind.load(Ordering::Relaxed) != 0
     }
 
     /// Are the C library's own blocks from here?

@@ -2,7 +2,7 @@
 //! `magalloc.h`.
 //!
 //! ```text
-//! # Modules     standard: C, POSIX and BSD functions; introspection: glibc's figures and knobs; header: what include/magalloc.h declares; beginning: the library's constructor
+//! # Modules     standard: C, POSIX and BSD functions; introspection: glibc's figures and knobs; header: what include/magalloc.h declares; beginning: the library's constructor; deepbind: `dlopen`
 //! # Blocks      8-byte alignment up to 8 bytes, 16 beyond. `free` finds the class by address: one byte read
 //! # Errors      errno is ENOMEM or EINVAL where a function fails, and otherwise as before
 //! # The end     nothing that lives is unmapped: the C library's own blocks are here, and are used to the very last
@@ -12,6 +12,7 @@
 #![cfg_attr(all(panic = "abort", any(target_arch = "x86_64", target_arch = "aarch64")), no_std)]
 
 mod beginning;
+mod deepbind;
 mod header;
 mod introspection;
 mod standard;

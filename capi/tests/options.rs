@@ -23,6 +23,7 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("FOREIGN", "ignore", "Ignore"),
     ("DISABLE", "1", "maybe"),
     ("CHILDREN", "0", "none"),
+    ("KEEP_DEEPBIND", "1", "deep"),
 ];
 
 /// Runs a scenario of a program with these variables.

@@ -104,6 +104,13 @@ pub fn stays_in_environment() -> bool {
     HEAP.depot().settings.children()
 }
 
+/// May a library be bound to the C library's own free? Not unless the user says so, or that is what serves.
+#[doc(hidden)]
+pub fn keeps_deepbind() -> bool {
+    let settings = &HEAP.depot().settings;
+    settings.keeps_deepbind() || settings.is_disabled()
+}
+
 /// Verifies the allocator's invariants, which hold while no thread is inside it. For tests.
 ///
 /// # Panics

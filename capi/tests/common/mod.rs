@@ -43,9 +43,20 @@ pub fn library_folder() -> &'static Path {
         build.args(["build", "--quiet", "--release", "--locked", "--package", "magalloc-capi", "--target-dir"]);
         let built = build.arg(target).current_dir(package()).status().unwrap();
         assert!(built.success(), "the library can be built");
-        target.join("release")
+        let folder = target.join("release");
+        link(&folder);
+        folder
     })
 }
+
+/// Gives the shared library in `folder` the name by which linked programs look for it, as an installation does.
+fn link(folder: &Path) {
+    let made = std::os::unix::fs::symlink("libmagalloc.so", folder.join(SONAME));
+    assert!(made.is_ok() || folder.join(SONAME).exists(), "{made:?}");
+}
+
+/// The name by which programs that are linked with the library look for it.
+pub const SONAME: &str = "libmagalloc.so.0";
 
 /// The shared library.
 pub fn shared_library() -> PathBuf {
