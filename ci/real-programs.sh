@@ -27,15 +27,21 @@ allow_services() {
 }
 
 install_missing() {
-    local packages=() pair said
+    local packages=() pair extension said
     for pair in /usr/bin/python3:python3 /usr/bin/time:time /usr/bin/perl:perl /usr/bin/lua5.4:lua5.4 \
         /usr/bin/sqlite3:sqlite3 /usr/bin/git:git /usr/bin/g++:g++ /usr/bin/gs:ghostscript /usr/bin/z3:z3 \
         /usr/bin/redis-server:redis-server /usr/bin/redis-benchmark:redis-tools /usr/bin/memcached:memcached \
-        /usr/sbin/nginx:nginx /usr/bin/wrk:wrk /usr/bin/node:nodejs; do
-        [[ -x ${pair%%:*} ]] || packages+=("${pair##*:}")
+        /usr/sbin/nginx:nginx /usr/bin/wrk:wrk /usr/bin/node:nodejs /usr/bin/php:php-cli /usr/bin/gcc:gcc \
+        /usr/include/seccomp.h:libseccomp-dev /usr/bin/qemu-x86_64:qemu-user /usr/sbin/sshd:openssh-server \
+        /usr/bin/sftp:openssh-client; do
+        [[ -e ${pair%%:*} ]] || packages+=("${pair##*:}")
     done
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || packages+=(postgresql)
     compgen -G '/usr/lib/python3*/test/test_json' >/dev/null || packages+=(libpython3.11-testsuite)
+    compgen -G '/usr/sbin/php-fpm*' >/dev/null || packages+=(php-fpm)
+    for extension in curl gd intl mbstring simplexml:xml pdo_sqlite:sqlite3 zip; do
+        compgen -G "/usr/lib/php/*/${extension%%:*}.so" >/dev/null || packages+=("php-${extension##*:}")
+    done
     if ((${#packages[@]} == 0)); then return; fi
     if ((EUID != 0)); then
         echo "missing: ${packages[*]}; install them, or run this as root" >&2

@@ -28,6 +28,8 @@ class Batch:
     files: tuple[str, ...] = ()
     # What varies from run to run on any allocator, and what stands for it.
     varying: tuple[tuple[str, str], ...] = ()
+    # The most that it may have resident, in MiB; 0: it is only measured.
+    peak_mib_max: int = 0
 
     def prepare(self, session):
         """Makes what the runs need."""
@@ -71,7 +73,10 @@ class Batch:
         peak = report.read_text().split()
         if not peak:
             raise Failure(f"on {side.name}: it could not be measured")
-        return Run("".join(lines), seconds, int(peak[-1]), code_complaints(code) + own_complaints(errors), errors)
+        complaints = code_complaints(code) + own_complaints(errors)
+        if self.peak_mib_max and int(peak[-1]) > self.peak_mib_max * 1024:
+            complaints.append(f"{int(peak[-1]) // 1024} MiB resident, more than {self.peak_mib_max}")
+        return Run("".join(lines), seconds, int(peak[-1]), complaints, errors)
 
     def without_varying(self, text):
         """The output with what varies replaced."""
@@ -97,6 +102,17 @@ def make_puzzle(directory):
     with (directory / "puzzle.smt2").open("wb") as out:
         subprocess.run(["/usr/bin/python3", INPUTS / "puzzle.py"], check=True, stdout=out)
 
+
+def make_filtered(directory):
+    """What sets the filters, and a program to run behind them."""
+    compiler = ["/usr/bin/gcc", "-O1", "-Wall", "-Werror", "-pthread"]
+    for name, libraries in ("filtered", ["-lseccomp"]), ("service", []):
+        command = [*compiler, "-o", name, INPUTS / f"{name}.c", *libraries]
+        subprocess.run(command, check=True, cwd=directory, env=environment(directory))
+
+
+# What a filter of systemd's allows a service, and what many take out again.
+SERVICE, RESOURCES = INPUTS / "system-service.list", INPUTS / "resources.list"
 
 # Every object of the interpreter from malloc, instead of only those above 512 bytes.
 PYTHON = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
@@ -166,5 +182,28 @@ BATCHES = [
         "queens, factors, arrays and pigeons",
         ["/usr/bin/z3", "puzzle.smt2"],
         make=make_puzzle,
+    ),
+    Batch(
+        "php",
+        "all its extensions, and a script that uses them",
+        ["/bin/bash", "-c", f"php -m && exec php {INPUTS / 'work.php'}"],
+    ),
+    Batch(
+        "filter-service",
+        "a program behind SystemCallFilter=@system-service",
+        ["./filtered", SERVICE, "--", "./service"],
+        make=make_filtered,
+    ),
+    Batch(
+        "filter-resources",
+        "the same, and ~@resources",
+        ["./filtered", SERVICE, RESOURCES, "--", "./service"],
+        make=make_filtered,
+    ),
+    Batch(
+        "qemu",
+        "ls, emulated, with the library inside and outside",
+        ["/usr/bin/qemu-x86_64", "/bin/ls", INPUTS],
+        peak_mib_max=1024,
     ),
 ]

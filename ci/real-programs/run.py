@@ -12,10 +12,12 @@ import sys
 from batch import BATCHES
 from caches import Memcached, Redis
 from database import Postgresql
+from logins import Sshd
 from measure import Failure, Session
+from pages import PhpFpm
 from web import Nginx, Node
 
-PROGRAMS = [*BATCHES, Redis(), Memcached(), Nginx(), Postgresql(), Node()]
+PROGRAMS = [*BATCHES, Redis(), Memcached(), Nginx(), Postgresql(), Node(), Sshd(), PhpFpm()]
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 LINES_OF_DIFFERENCE = 40
 
