@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Time after which a program counts as hanging.
-pub const TIME_MAX: Duration = Duration::from_secs(120);
+pub const TIME_MAX: Duration = Duration::from_secs(900);
 
 /// How a program gets the library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -129,7 +129,7 @@ fn help_and_options_go_to_standard_output() {
         (&["--help"][..], &["run", "doctor", "options", "Examples:"][..]),
         (&["run", "--help"], &["--stats", "--json", "--option", "--no-children", "Examples:", "127"]),
         (&["doctor", "--help"], &["--json", "Exit codes:"]),
-        (&["options"], &["PURGE_DELAY_MS", "milliseconds", "default: 1000"]),
+        (&["options"], &["PURGE_DELAY_MS", "milliseconds   ", "  1000  "]),
         (&["--version"], &["magalloc 0"]),
     ] {
         let finished = run(arguments);

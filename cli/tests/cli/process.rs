@@ -13,7 +13,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// Only so that a hang fails the test instead of stopping it for ever.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(100);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The built program.
 pub(crate) const MAGALLOC: &str = env!("CARGO_BIN_EXE_magalloc");

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Only so that a hang fails the test instead of stopping it for ever.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 #[test]
 fn help_names_the_options() {
