@@ -201,6 +201,20 @@ pub fn check_option(name: &str, value: &str) -> Result<(), OptionError> {
 
 /// Reads the process's variables into `options`, if these allow it.
 pub(crate) fn read(options: &mut Options) {
+    read_each(options, |name, value, error| match error {
+        OptionError::UnknownName => line(&[b"magalloc: ", PREFIX, name, b" is no option; it is ignored"]),
+        OptionError::BadValue => {
+            line(&[b"magalloc: ", PREFIX, name, b" cannot be \"", value, b"\"; it is ignored"]);
+        }
+    });
+}
+
+/// The same, for the options of another `Magalloc`: what cannot be understood was told already.
+pub(crate) fn read_again(options: &mut Options) {
+    read_each(options, |_, _, _| ());
+}
+
+fn read_each(options: &mut Options, complain: impl Fn(&[u8], &[u8], OptionError)) {
     if !options.environment {
         return;
     }
@@ -208,14 +222,8 @@ pub(crate) fn read(options: &mut Options) {
         if NOT_OURS.contains(&name) {
             return;
         }
-        match set(options, name, value) {
-            Ok(()) => {}
-            Err(OptionError::UnknownName) => {
-                line(&[b"magalloc: ", PREFIX, name, b" is no option; it is ignored"]);
-            }
-            Err(OptionError::BadValue) => {
-                line(&[b"magalloc: ", PREFIX, name, b" cannot be \"", value, b"\"; it is ignored"]);
-            }
+        if let Err(error) = set(options, name, value) {
+            complain(name, value, error);
         }
     });
 }

@@ -142,6 +142,10 @@ pub struct Options {
 }
 
 impl Options {
+    /// How many options `Settings::for_each_difference` knows.
+    #[cfg(not(loom))]
+    pub const NAMED_MAX: usize = 11;
+
     /// The defaults.
     pub const fn new() -> Self {
         Self {
@@ -253,6 +257,32 @@ impl Settings {
         self.dirty_bytes_max.store(options.dirty_bytes_max, Ordering::Relaxed);
         self.soft_limit.store(soft_limit, Ordering::Relaxed);
         self.hard_limit.store(options.hard_limit, Ordering::Relaxed);
+    }
+
+    /// Calls `found` with a space and the name of each option that a user sets in the code and that is not what holds;
+    /// `soft_limit` is that of `options` in bytes.
+    #[cfg(not(loom))]
+    pub fn for_each_difference(&self, options: &Options, soft_limit: usize, mut found: impl FnMut(&'static [u8])) {
+        // ordering: Relaxed, see `apply`. What lies behind the path is zero on both sides.
+        let path = self
+            .stats_file
+            .iter()
+            .zip(options.stats_file.bytes)
+            .all(|(held, told)| held.load(Ordering::Relaxed) == told);
+        let named: [(&[u8], bool); Options::NAMED_MAX] = [
+            (b" foreign", self.foreign() == options.foreign),
+            (b" stats_file", path),
+            (b" at_exit", self.at_exit() == options.at_exit),
+            (b" report_exit", self.report_exit() == options.report_exit),
+            (b" cache_bytes_max", self.cache_bytes_max() == options.cache_bytes_max),
+            (b" dirty_bytes_max", self.dirty_bytes_max() == options.dirty_bytes_max),
+            (b" purge_delay_ms", self.purge_delay_ms() == options.purge_delay_ms),
+            (b" background_thread", self.background_thread() == options.background_thread),
+            (b" huge_pages", self.huge_pages() == options.huge_pages),
+            (b" soft_limit", self.soft_limit() == soft_limit),
+            (b" hard_limit", self.hard_limit() == options.hard_limit),
+        ];
+        named.iter().filter(|(_, same)| !same).for_each(|(name, _)| found(name));
     }
 
     /// From now on the system's allocator serves what is asked for.

@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Barrier};
 
 static DEFAULT: Magalloc = Magalloc::new().at_exit(AtExit::None);
+static SAME: Magalloc = Magalloc::new().at_exit(AtExit::None);
+static ANOTHER: Magalloc = DEFAULT.hard_limit(TOO_MUCH / 2).report_exit(true);
 static CLOSED: Magalloc = DEFAULT.at_exit(AtExit::Unused).environment(false).report_exit(true);
 
 /// A request that no limit of these tests allows.
@@ -139,6 +141,20 @@ fn limit_is_read() {
 fn builder_may_forbid_it() {
     let outcome = with("ask_closed", &[("MAGALLOC_HARD_LIMIT", "16M"), ("MAGALLOC_REPORT_EXIT", "0")]);
     outcome.expect_kept(0, "block");
+}
+
+fn ignored_options_are_told_once() {
+    let line =
+        "magalloc: the options of the first Magalloc hold; those of another one are ignored: report_exit hard_limit\n";
+    let asked = "block".repeat(4);
+    with("ask_another", &[]).expect(0, &asked, line);
+    with("ask_same", &[]).expect(0, &asked, "");
+    // What the environment says is what both have.
+    let line = line.replace(" hard_limit", "");
+    with("ask_another", &[("MAGALLOC_HARD_LIMIT", "160M")]).expect(0, &asked, &line);
+    with("ask_same", &[("MAGALLOC_HARD_LIMIT", "160M"), ("MAGALLOC_PURGE_DELAY_MS", "70")]).expect(0, &asked, "");
+    let bad = "magalloc: MAGALLOC_AT_EXIT cannot be \"now\"; it is ignored\n";
+    with("ask_same", &[("MAGALLOC_AT_EXIT", "now")]).expect(0, &asked, bad);
 }
 
 fn unknown_names_and_values_are_told_once() {
@@ -274,6 +290,18 @@ fn record_that_cannot_be_written_is_told() {
 fn main() {
     process::main(
         &[
+            ("ask_another", || {
+                ask(&DEFAULT);
+                ask(&ANOTHER);
+                ask(&SAME);
+                ask(&ANOTHER);
+            }),
+            ("ask_same", || {
+                ask(&DEFAULT);
+                ask(&SAME);
+                std::thread::spawn(|| ask(&SAME)).join().unwrap();
+                ask(&DEFAULT);
+            }),
             ("ask", || ask(&DEFAULT)),
             ("ask_closed", || ask(&CLOSED)),
             ("use_own", || use_blocks(true)),
@@ -287,6 +315,7 @@ fn main() {
         &[
             ("environment_overrules_the_builder", limit_is_read),
             ("builder_that_forbids_it_is_obeyed", builder_may_forbid_it),
+            ("ignored_options_of_another_value_are_told_once", ignored_options_are_told_once),
             ("unknown_names_and_values_are_told_and_ignored", unknown_names_and_values_are_told_once),
             ("disabled_allocator_passes_everything_on", disabled_is_the_systems_allocator),
             ("disabled_realloc_inside_a_class_has_room", disabled_blocks_are_as_long_as_their_class),

@@ -13,7 +13,7 @@ use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 /// ```
 ///
 /// All values of this type share the process's one heap; the options of the one that serves the process's first call
-/// hold. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
+/// hold, and one line on standard error names those of another one that do not. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
 ///
 /// Beside `GlobalAlloc`, blocks can be had without a layout, as in C: [`allocate`](Self::allocate), [`free`](Self::free).
 ///

@@ -1,6 +1,7 @@
 //! The beginning: which options hold.
 //!
 //! ```text
+//! # Errors      another `Magalloc` comes too late: one line on standard error names the options that it has for nothing
 //! # States      Unset -> Builder -> Final. The first call of the process brings its `Magalloc`'s options; the
 //!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
 //!               later occasion.
@@ -10,8 +11,8 @@
 use super::{HEAP, disabled, record};
 use crate::environment;
 use crate::options::Options;
-use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::has_environment;
+use crate::sync::{AtomicPtr, AtomicU8, Ordering};
+use crate::sys::platform::{has_environment, line};
 
 const UNSET: u8 = 0;
 const BUILDER: u8 = 1;
@@ -19,11 +20,17 @@ const FINAL: u8 = 2;
 
 static STATE: AtomicU8 = AtomicU8::new(UNSET);
 
+/// The options that came last and have nothing more to do: a name, never looked behind.
+static SETTLED: AtomicPtr<Options> = AtomicPtr::new(core::ptr::null_mut());
+
+/// 1 once it was said that options are ignored.
+static SAID: AtomicU8 = AtomicU8::new(0);
+
 /// Takes over the options of whoever comes first, and the environment's.
 #[inline]
 pub(super) fn configure(options: &Options) {
     // ordering: Relaxed; settings are independent values, and one that is seen late does no harm.
-    if STATE.load(Ordering::Relaxed) != FINAL {
+    if !core::ptr::eq(SETTLED.load(Ordering::Relaxed), options) {
         configure_now(options);
     }
 }
@@ -31,6 +38,11 @@ pub(super) fn configure(options: &Options) {
 #[cold]
 #[inline(never)]
 fn configure_now(options: &Options) {
+    // ordering: Relaxed, as above.
+    if STATE.load(Ordering::Relaxed) == FINAL {
+        SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Relaxed);
+        return tell_ignored(options);
+    }
     if options.environment && !has_environment() {
         // ordering: Relaxed, as above.
         if STATE.compare_exchange(UNSET, BUILDER, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
@@ -42,6 +54,8 @@ fn configure_now(options: &Options) {
     if STATE.swap(FINAL, Ordering::Relaxed) == FINAL {
         return;
     }
+    // ordering: Relaxed, as above.
+    SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Relaxed);
     let mut options = *options;
     environment::read(&mut options);
     HEAP.configure(&options);
@@ -50,5 +64,28 @@ fn configure_now(options: &Options) {
     }
     if options.stats_on_sigterm && options.stats_file.is_some() {
         record::write_on_sigterm();
+    }
+}
+
+/// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.
+fn tell_ignored(options: &Options) {
+    // ordering: Relaxed; the line is all that there is to do.
+    if SAID.load(Ordering::Relaxed) != 0 {
+        return;
+    }
+    let mut options = *options;
+    environment::read_again(&mut options);
+    let soft_limit = options.soft_limit_bytes(|| HEAP.depot().os.memory_limit());
+    // The first is the line's beginning; a name that is not wanted is empty.
+    let mut parts: [&[u8]; 1 + Options::NAMED_MAX] = [b""; 1 + Options::NAMED_MAX];
+    let mut last = 0;
+    HEAP.depot().settings.for_each_difference(&options, soft_limit, |name| {
+        last += 1;
+        parts[last] = name;
+    });
+    // ordering: Relaxed, likewise.
+    if last != 0 && SAID.swap(1, Ordering::Relaxed) == 0 {
+        parts[0] = b"magalloc: the options of the first Magalloc hold; those of another one are ignored:";
+        line(&parts);
     }
 }

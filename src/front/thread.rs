@@ -55,7 +55,10 @@ pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
 fn cached(options: &Options) -> Option<Cached<'static, SystemPages>> {
     place::with(|thread| match thread.state() {
-        State::Registered(me) => Some(HEAP.cached(me)),
+        State::Registered(me) => {
+            start::configure(options);
+            Some(HEAP.cached(me))
+        }
         State::Registering | State::Ended | State::Purger => None,
         State::Fresh { .. } => register(thread, options),
     })
