@@ -2,7 +2,8 @@
  *
  * The standard functions (malloc, free, ...) are declared in <stdlib.h> and <malloc.h>; a program that links or preloads
  * libmagalloc uses them as ever. This header declares what is beyond. All functions may be called by any thread at
- * any time. */
+ * any time, but none of them, nor malloc or free, in a signal handler that may have interrupted one: a block that the
+ * handler keeps or frees may then be given out twice. */
 #ifndef MAGALLOC_H
 #define MAGALLOC_H
 

@@ -13,7 +13,8 @@ use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 /// ```
 ///
 /// All values of this type share the process's one heap; the options of the one that serves the process's first call
-/// hold, and one line on standard error names those of another one that do not. Alignments up to 1 GiB are served; a request beyond, or one that finds no memory, gets null.
+/// hold, and one line on standard error names those of another one that do not. Alignments up to 1 GiB are served; a
+/// request beyond, or one that finds no memory, gets null.
 ///
 /// Beside `GlobalAlloc`, blocks can be had without a layout, as in C: [`allocate`](Self::allocate), [`free`](Self::free).
 ///
@@ -24,6 +25,9 @@ use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 ///
 /// A second free of a smaller block is **mostly silent**: the block is in the thread's cache twice, and the next two
 /// requests of that size both get it. It is noticed only where both copies reach the slab before either is handed out.
+///
+/// A signal handler must not allocate or free, unless it cannot have interrupted an allocation or a free of its thread:
+/// a block that it keeps, or frees, may otherwise be handed out twice, or be lost.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Magalloc {
     pub(super) options: Options,
