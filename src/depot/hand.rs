@@ -49,8 +49,10 @@ impl Hand {
 
     /// After a walk has given back all that it had claimed.
     pub fn put_down(&self) {
-        // ordering: Release [FORK] what was given back.
-        self.walks.fetch_sub(1, Ordering::Release);
+        // Not below zero: a signal handler may have forked amid the walk, and this is the child, which began to count
+        // anew.
+        // ordering: Release [FORK] what was given back; Relaxed, a guess that the exchange corrects.
+        let _ = self.walks.fetch_update(Ordering::Release, Ordering::Relaxed, |walks| walks.checked_sub(1));
     }
 
     /// Before a fork: no walk takes anything up until `end_fork`.
@@ -77,5 +79,23 @@ impl Hand {
         // ordering: Relaxed; the caller is alone.
         self.walks.store(0, Ordering::Relaxed);
         self.forks.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_that_a_fork_interrupted_ends_in_the_child() {
+        let hand = Hand::new();
+        assert!(hand.take_up());
+        hand.begin_fork();
+        hand.reset();
+        hand.put_down();
+        assert!(hand.is_empty());
+        assert!(hand.take_up() && !hand.is_empty());
+        hand.put_down();
+        assert!(hand.is_empty());
     }
 }
