@@ -10,8 +10,9 @@
 //! # Cost        only chunks in which something was freed since they were dealt with are looked at; where nothing is
 //!               left to give back, and no thread has a stash, nothing is looked at, and nobody wakes
 //! # Progress    lock-free: any number of threads may be in here. One that is stopped withholds the blocks of
-//!               some slabs' free pages (`BATCH_SLABS`) or one chunk's granules, and the note of that chunk; a fork, and a
+//!               some slabs' free pages (a batch) or one chunk's granules, and the note of that chunk; a fork, and a
 //!               request that finds no memory, then waits 10 ms in vain
+//! # Stack       what a thread of the program does here takes less than 2.5 KiB, all calls included (ci/stack.sh)
 //! # Not here    the pages of granules (see `depot::dirty`), those of a slab (see `slab::page_purge`)
 //! # Checked by  heap::purging, tests/burst_idle.rs, loom_tests/page_purge.rs, loom_tests/alarm.rs
 //! ```
@@ -22,10 +23,9 @@ use crate::depot::dirty::Due;
 use crate::depot::huge_pages::HugePageEnd;
 use crate::granule_map::{Region, SlabRef};
 use crate::owner::Reclaim;
-use crate::size_class::SLAB_GRANULES_MAX;
 use crate::slab::GranuleUse;
 use crate::slab::bitmap::FreeWord;
-use crate::slab::marks::{PAGES_MAX, PageMarks};
+use crate::slab::marks::PageMarks;
 use crate::slab::page_purge::{self, Left, Parts, Taken};
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{PageRun, Pages};
@@ -39,11 +39,15 @@ const TURN_MS_MIN: u64 = 10;
 const TICK_CHUNKS: usize = (16 << 20) / CHUNK_BYTES;
 /// Milliseconds between two such looks.
 const TICK_PAUSE_MS: u64 = 1;
-/// Slabs whose pages are given back at once, and runs of pages, at most: each call of the kernel interrupts the other
-/// processors that run the program, which takes longer than all else it does. Small enough for a stack of 16 KiB.
-const BATCH_SLABS: usize = (1 << 20) / GRANULE_BYTES;
-const BATCH_RUNS: usize = 64;
-const _: () = assert!(BATCH_RUNS >= SLAB_GRANULES_MAX * PAGES_MAX / 2, "those of any slab");
+/// Slabs whose pages the purging thread gives back at once, and runs of pages in one call, at most: each call of the
+/// kernel interrupts the other processors that run the program, which takes longer than all else it does. 6 KiB of that
+/// thread's own stack.
+const OWN_SLABS: usize = (1 << 20) / GRANULE_BYTES;
+const OWN_RUNS: usize = 64;
+/// The same for a thread of the program, on whose stack there may be little room (a coroutine's has 8 KiB or less): a
+/// quarter of a KiB. A program with one thread has no other processor to interrupt.
+const PASSING_SLABS: usize = 2;
+const PASSING_RUNS: usize = 4;
 
 /// How far the ticks are. A turn may be begun by one thread and ended by another.
 #[derive(Debug)]
@@ -109,11 +113,22 @@ impl<P: Pages> Purge<'_, P> {
         u64::from(self.others.depot.settings.purge_delay_ms() / 2).max(TURN_MS_MIN)
     }
 
-    /// Does a turn, or what is left of it until `stop` says so. Returns how many chunks it looked at.
+    /// Does a turn, or what is left of it until `stop` says so, on a thread of the program. Returns how many chunks it
+    /// looked at.
     pub fn turn(&self, due: Due, stop: impl Fn() -> bool) -> u64 {
+        self.turn_until::<PASSING_SLABS, PASSING_RUNS>(due, stop)
+    }
+
+    /// The same on the purging thread.
+    pub fn turn_of_own(&self, due: Due, stop: impl Fn() -> bool) -> u64 {
+        self.turn_until::<OWN_SLABS, OWN_RUNS>(due, stop)
+    }
+
+    #[inline(never)]
+    fn turn_until<const SLABS: usize, const RUNS: usize>(&self, due: Due, stop: impl Fn() -> bool) -> u64 {
         self.begin_turn(due);
         let (mut cursor, mut chunks) = (Cursor::START, 0);
-        while let Some(next) = self.visit_next(cursor, due) {
+        while let Some(next) = self.visit_next::<SLABS, RUNS>(cursor, due) {
             if stop() {
                 break;
             }
@@ -155,7 +170,7 @@ impl<P: Pages> Purge<'_, P> {
         }
         let mut next_ms = now + TICK_PAUSE_MS;
         for _ in 0..TICK_CHUNKS {
-            let Some(next) = self.visit_next(cursor, due) else {
+            let Some(next) = self.visit_next::<PASSING_SLABS, PASSING_RUNS>(cursor, due) else {
                 cursor = Cursor::START;
                 // ordering: Relaxed, a time.
                 next_ms = next_ms.max(self.ticks.turn_ms.load(Ordering::Relaxed) + self.turn_ms());
@@ -193,13 +208,13 @@ impl<P: Pages> Purge<'_, P> {
 
     /// Looks at the first noted chunk from `cursor` on. Returns the place behind it; `None` where there was none, or a
     /// fork is under way.
-    fn visit_next(&self, cursor: Cursor, due: Due) -> Option<Cursor> {
+    fn visit_next<const SLABS: usize, const RUNS: usize>(&self, cursor: Cursor, due: Due) -> Option<Cursor> {
         let (region, chunk) = self.next_unpurged(cursor)?;
         let hand = &self.others.depot.hand;
         if !hand.take_up() {
             return None;
         }
-        self.visit(region, chunk, due);
+        self.visit::<SLABS, RUNS>(region, chunk, due);
         hand.put_down();
         Some(Cursor { region: region.number(), chunk: chunk + 1 })
     }
@@ -216,14 +231,14 @@ impl<P: Pages> Purge<'_, P> {
     }
 
     /// Gives back what is due in a chunk, and notes it again if there is more that will be.
-    fn visit(&self, region: &Region, chunk: usize, due: Due) {
+    fn visit<const SLABS: usize, const RUNS: usize>(&self, region: &Region, chunk: usize, due: Due) {
         let depot = self.others.depot;
         let group = region.group(chunk / GROUP_CHUNKS);
         if !group.unpurged.take(chunk % GROUP_CHUNKS) {
             return; // another thread is at it
         }
         // Of a huge page that is kept whole, no pages go.
-        let in_slabs = !depot.settings.keeps_huge_pages_whole() && self.purge_slabs(region, chunk, due);
+        let in_slabs = !depot.settings.keeps_huge_pages_whole() && self.purge_slabs::<SLABS, RUNS>(region, chunk, due);
         let in_granules = depot.purge_due(region, chunk, due);
         if in_slabs || in_granules {
             let _ = group.unpurged.note(chunk % GROUP_CHUNKS);
@@ -233,9 +248,9 @@ impl<P: Pages> Purge<'_, P> {
     }
 
     /// Gives back the free pages of a chunk's slabs that are due. `true`: others are left that will be.
-    fn purge_slabs(&self, region: &Region, chunk: usize, due: Due) -> bool {
+    fn purge_slabs<const SLABS: usize, const RUNS: usize>(&self, region: &Region, chunk: usize, due: Due) -> bool {
         let mut left = false;
-        let mut batch = Batch::new(&self.others);
+        let mut batch = Batch::<P, SLABS, RUNS>::new(&self.others);
         let mut next = 0;
         while next < CHUNK_GRANULES {
             let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + next);
@@ -259,30 +274,32 @@ impl<P: Pages> Purge<'_, P> {
     }
 }
 
-/// Slabs whose free pages were taken, and are going to be given back in one call.
-struct Batch<'p, 'h, P> {
+/// Slabs whose free pages were taken, and are going to be given back in as few calls as their runs allow.
+struct Batch<'p, 'h, P, const SLABS: usize, const RUNS: usize> {
     others: &'p Others<'h, P>,
-    slabs: [Option<(SlabRef<'p>, Taken)>; BATCH_SLABS],
+    slabs: [Option<(SlabRef<'p>, Taken)>; SLABS],
     slab_count: usize,
-    runs: [PageRun; BATCH_RUNS],
+    runs: [PageRun; RUNS],
     run_count: usize,
+    /// Did the kernel take all runs of these slabs so far?
+    gone: bool,
 }
 
-impl<'p, 'h, P: Pages> Batch<'p, 'h, P> {
+impl<'p, 'h, P: Pages, const SLABS: usize, const RUNS: usize> Batch<'p, 'h, P, SLABS, RUNS> {
     fn new(others: &'p Others<'h, P>) -> Self {
         let none = PageRun { start: NonNull::dangling(), bytes: 0 };
-        Self { others, slabs: [None; BATCH_SLABS], slab_count: 0, runs: [none; BATCH_RUNS], run_count: 0 }
+        Self { others, slabs: [None; SLABS], slab_count: 0, runs: [none; RUNS], run_count: 0, gone: true }
     }
 
     /// Adds a slab, whose pages `taken` are the caller's. `true`: others were given back, and have free pages left.
     fn add(&mut self, slab: SlabRef<'p>, taken: Taken) -> bool {
-        let mut more = 0;
-        taken.for_each_run(|_, _| more += 1);
-        let is_full = self.slab_count == BATCH_SLABS || self.run_count + more > BATCH_RUNS;
-        let left = is_full && self.give_back();
+        let left = self.slab_count == SLABS && self.give_back();
         let page_shift = slab.region().page_shift();
         taken.for_each_run(|first, count| {
             debug_assert!((first + count) << page_shift <= slab.shape().granules as usize * GRANULE_BYTES);
+            if self.run_count == RUNS {
+                self.drop_pages();
+            }
             // SAFETY: page_purge I1: every block that touches these pages is this thread's, and they lie in the slab.
             let start = unsafe { slab.base().add(first << page_shift) };
             self.runs[self.run_count] = PageRun { start, bytes: count << page_shift };
@@ -293,19 +310,25 @@ impl<'p, 'h, P: Pages> Batch<'p, 'h, P> {
         left
     }
 
+    /// Drops the pages of the runs that there are.
+    fn drop_pages(&mut self) {
+        // SAFETY: page_purge I1, as in `add`; the slabs' chunk is committed.
+        self.gone &= unsafe { self.others.depot.os.purge_runs(&self.runs[..self.run_count]) };
+        self.run_count = 0;
+    }
+
     /// Gives back what there is. `true`: some of the slabs have free pages left.
     fn give_back(&mut self) -> bool {
-        if self.run_count == 0 {
+        if self.slab_count == 0 {
             return false;
         }
-        // SAFETY: page_purge I1, as in `add`; the slabs' chunk is committed.
-        let gone = unsafe { self.others.depot.os.purge_runs(&self.runs[..self.run_count]) };
+        self.drop_pages();
         let mut left = false;
         for (slab, taken) in self.slabs[..self.slab_count].iter().flatten() {
             let parts = SlabParts { others: self.others, slab: *slab };
-            left |= page_purge::finish(slab.geometry(), &parts, *taken, gone) == Left::FreePages;
+            left |= page_purge::finish(slab.geometry(), &parts, *taken, self.gone) == Left::FreePages;
         }
-        (self.slab_count, self.run_count) = (0, 0);
+        (self.slab_count, self.gone) = (0, true);
         left
     }
 }

@@ -118,7 +118,7 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
     loop {
         if depot.alarm.take_alone() && !HEAP.has_other_threads(false) {
             // The process may go on, with threads that never call malloc.
-            purge.turn(Due::All, has_ended);
+            purge.turn_of_own(Due::All, has_ended);
             if !HEAP.has_other_threads(false) && WORKER.leave(|| false) {
                 return core::ptr::null_mut();
             }
@@ -150,7 +150,7 @@ extern "C" fn work(_argument: *mut c_void) -> *mut c_void {
             continue;
         }
         let began = depot.os.now_ms();
-        rest = purge.turn(due, has_ended) * REST_US_PER_CHUNK / 1000;
+        rest = purge.turn_of_own(due, has_ended) * REST_US_PER_CHUNK / 1000;
         turn_took = depot.os.now_ms() - began;
     }
 }
