@@ -202,7 +202,7 @@ impl<P: Pages> Heap<P> {
         stats.metadata += stats.committed - heap as u64;
         for mapping in self.depot.mappings.iter() {
             stats.large_blocks += 1;
-            stats.live += mapping.bytes as u64;
+            stats.large += mapping.bytes as u64;
             stats.resident += mapping.bytes as u64;
             stats.committed += mapping.bytes as u64;
         }
