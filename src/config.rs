@@ -43,23 +43,18 @@ pub(crate) const SUMMARY_WIDTH: usize = 64;
 #[cfg(loom)]
 pub(crate) const SUMMARY_WIDTH: usize = 2;
 
-/// Address space of the first region, in bytes: 1 TiB where pointers have 64 bits, so that one region is
-/// enough for any machine; 512 MiB where they have 32.
+/// Bytes of heap that a region has room for: 1 TiB where pointers have 64 bits, so that one region is enough for any
+/// machine; 512 MiB where they have 32. Only what is used of it is mapped.
 #[cfg(target_pointer_width = "64")]
 pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 40;
-/// Address space of the first region, in bytes.
+/// Bytes of heap that a region has room for.
 #[cfg(not(target_pointer_width = "64"))]
 pub(crate) const REGION_BYTES_PREFERRED: usize = 1 << 29;
 
-/// Address space in front of a region of that size, for the metadata ranges: one reservation to make, and to unmap, in
-/// place of five. What does not fit into it is reserved by itself.
-pub(crate) const ANNEX_BYTES: usize = REGION_BYTES_PREFERRED / 128;
+/// Places that are tried for a region or a metadata range before the heap does without: what lies there may be others'.
+pub(crate) const PLACES_MAX: usize = 64;
 
-/// Where the preferred region does not fit, a region takes 1/4 of the largest that does: the program's
-/// stacks and libraries need address space too.
-pub(crate) const REGION_SCARCE_SHARE: usize = 4;
-
-/// Regions a heap can have. Only scarce address space ever needs a second one.
+/// Regions a heap can have. A second one is only ever needed where others' mappings are in the first one's way.
 pub(crate) const REGIONS_MAX: usize = 63;
 
 /// Bits of a granule's number inside its region, in a `SlabId`.
@@ -103,15 +98,15 @@ pub(crate) const RECORDS_MAX: usize = 1 << 10;
 /// Threads that can have a cache in a model.
 #[cfg(loom)]
 pub(crate) const RECORDS_MAX: usize = 64;
-/// Address space for magazines, in bytes, where it is plentiful.
+/// Bytes of magazines that there is room for.
 #[cfg(target_pointer_width = "64")]
 pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 32;
-/// Address space for magazines, in bytes.
+/// Bytes of magazines that there is room for.
 #[cfg(not(target_pointer_width = "64"))]
 pub(crate) const MAGAZINE_RANGE_BYTES: usize = 1 << 23;
 /// Smallest metadata range worth having, in bytes: 256 threads' records.
 pub(crate) const RANGE_BYTES_MIN: usize = 1 << 20;
-/// Where address space is scarce, a metadata range takes this share of what it prefers: some hundred threads' caches.
+/// Where there is no room for what a metadata range prefers, it takes this share: some hundred threads' caches.
 pub(crate) const RANGE_SCARCE_SHARE: usize = 256;
 /// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
 pub(crate) const RANGE_COMMIT_STEP: usize = 64 << 10;

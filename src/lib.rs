@@ -76,9 +76,7 @@ macro_rules! modelled {
 
 // The modules, lowest layer first; a file uses only what stands above it in this list.
 mod config;
-modelled! { units sync }
-mod sys;
-modelled! { size_class }
+modelled! { units sync sys size_class }
 
 #[cfg(not(loom))]
 mod options;

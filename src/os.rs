@@ -1,13 +1,21 @@
-//! The operating system with its calls counted.
+//! The operating system with its calls counted, and the places of what grows.
 //!
 //! ```text
-//! # Role        every call of `Pages` goes through here: how many there were, how many bytes are mapped, and whether
-//!               address space turned out to be scarce; the annex, which is reserved space for who wants part of it
+//! # Role        every call of `Pages` goes through here: how many there were, and how many bytes are mapped; `place`
+//!               says where regions and metadata ranges shall lie
+//! # Places      nothing is held before it is used, so a limit of address space counts what is used, and a core file or
+//!               an emulator has no more to look at. The kernel maps downwards from where a first small mapping goes;
+//!               places lie below that, each below the last, and are filled upwards, so that both sides share what lies
+//!               between. Where the kernel maps upwards and begins low (valgrind, qemu-user), they lie above instead.
+//!               Whether a place is free shows when it is committed
+//! # Ballast     that first mapping stays, and goes when the kernel refuses memory: where address space is limited, a heap
+//!               that has taken all of it leaves the program enough for a thread. The heap grows on with a new one only
 //! # Not here    the calls themselves (see `sys`), when to make them (see `depot`, `meta`)
 //! ```
 
+use crate::config::{CHUNK_BYTES, GRANULE_SHIFT, HUGE_PAGE_BYTES};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
+use crate::sys::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -15,35 +23,27 @@ use core::ptr::NonNull;
 pub struct Os<P> {
     pages: P,
     counts: CachePadded<Counts>,
-    annex: Annex,
+    /// Address below which the next place lies; 0 before the first.
+    floor: AtomicUsize,
+    /// A mapping of `BALLAST_BYTES` without access, or null.
+    ballast: AtomicPtr<u8>,
 }
 
-/// Address space that somebody has reserved, and will release, for others to have parts of.
-#[derive(Debug)]
-struct Annex {
-    /// Null until there is one.
-    start: AtomicPtr<u8>,
-    bytes: AtomicUsize,
-    /// Bytes given out; beyond the end where a request did not fit.
-    given: AtomicUsize,
-}
+/// Alignment of places, in bytes: chunks and huge pages are where they can be told by their numbers.
+pub const PLACE_ALIGN: usize = if CHUNK_BYTES > HUGE_PAGE_BYTES { CHUNK_BYTES } else { HUGE_PAGE_BYTES };
 
-/// Who releases a part of address space.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Space {
-    /// Whoever has it.
-    Own,
-    /// Whoever reserved the annex that it is part of.
-    OfAnnex,
-}
+/// Bytes of the ballast: larger than gaps between libraries, and a stack of 2 MiB with what a heap needs for its thread.
+const BALLAST_BYTES: usize = 3 << 20;
+
+/// The first place ends somewhere in this share of its length below the kernel's. Where exactly depends on the kernel's
+/// own choice, so that the places of a second copy of the allocator in the process begin elsewhere.
+const SPREAD_SHARE: usize = 4;
 
 #[derive(Debug)]
 struct Counts {
     calls: AtomicU64,
     purges: AtomicU64,
     mapped: AtomicUsize,
-    /// 1 once a reservation was refused.
-    scarce: AtomicU8,
     /// 1 while several ranges may be given back in one call.
     batches: AtomicU8,
     /// 1 once it said that it does not know how to bring pages in.
@@ -57,16 +57,15 @@ impl<P: Pages> Os<P> {
             calls: AtomicU64::new(0),
             purges: AtomicU64::new(0),
             mapped: AtomicUsize::new(0),
-            scarce: AtomicU8::new(0),
             batches: AtomicU8::new(0),
             on_demand: AtomicU8::new(0),
         };
-        let annex = Annex {
-            start: AtomicPtr::new(core::ptr::null_mut()),
-            bytes: AtomicUsize::new(0),
-            given: AtomicUsize::new(0),
-        };
-        Self { pages, counts: CachePadded::new(counts), annex }
+        Self {
+            pages,
+            counts: CachePadded::new(counts),
+            floor: AtomicUsize::new(0),
+            ballast: AtomicPtr::new(core::ptr::null_mut()),
+        }
     }
 
     /// Calls made so far.
@@ -81,13 +80,7 @@ impl<P: Pages> Os<P> {
         self.counts.purges.load(Ordering::Relaxed)
     }
 
-    /// Was a reservation ever refused? Then address space is dear here.
-    pub fn is_scarce(&self) -> bool {
-        // ordering: Relaxed, a hint.
-        self.counts.scarce.load(Ordering::Relaxed) != 0
-    }
-
-    /// Bytes of address space held now.
+    /// Bytes mapped now.
     pub fn mapped(&self) -> usize {
         // ordering: Relaxed, a statistic.
         self.counts.mapped.load(Ordering::Relaxed)
@@ -110,26 +103,87 @@ impl<P: Pages> Os<P> {
         self.counts.purges.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// See `Pages::reserve`.
-    pub fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+    /// A place for `bytes`, which nobody else is told of; nothing is mapped. `None`: there is no room for so many.
+    pub fn place(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let bytes = bytes.next_multiple_of(PLACE_ALIGN);
+        loop {
+            // ordering: Relaxed, here and below: an address to try, corrected by the exchange.
+            let floor = self.floor.load(Ordering::Relaxed);
+            let top = if floor == 0 { self.first_top(bytes)? } else { floor };
+            let start = top.checked_sub(bytes).filter(|&start| start >= self.pages.lowest())?;
+            // ordering: Relaxed, as above.
+            if self.floor.compare_exchange(floor, start, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return NonNull::new(core::ptr::with_exposed_provenance_mut(start));
+            }
+        }
+    }
+
+    /// Takes a place back that turned out to be of no use, if it is still the lowest.
+    pub fn unplace(&self, start: NonNull<u8>, bytes: usize) {
+        let (start, end) = (start.addr().get(), start.addr().get() + bytes.next_multiple_of(PLACE_ALIGN));
+        // ordering: Relaxed, as above.
+        let _ = self.floor.compare_exchange(start, end, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Where the first place, of so many bytes, ends.
+    fn first_top(&self, bytes: usize) -> Option<usize> {
+        let kernels = self.ballast()?.addr().get();
+        // Fibonacci hashing: neighbouring addresses give distant numbers.
+        let number = (kernels >> GRANULE_SHIFT).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS / 2);
+        let spread = number % (bytes / SPREAD_SHARE / PLACE_ALIGN).max(1) * PLACE_ALIGN;
+        let below = kernels & !(PLACE_ALIGN - 1);
+        if below < 2 * bytes && self.pages.maps_upwards() {
+            // As much room again for places below the first.
+            return below.checked_add(2 * bytes)?.checked_add(spread);
+        }
+        Some(below.saturating_sub(spread))
+    }
+
+    /// The ballast, new if need be. `None`: refused.
+    fn ballast(&self) -> Option<NonNull<u8>> {
+        // ordering: Relaxed, here and below: nobody looks into it.
+        let known = NonNull::new(self.ballast.load(Ordering::Relaxed));
+        if known.is_some() {
+            return known;
+        }
         self.count();
-        let Some(start) = self.pages.reserve(bytes) else {
-            // ordering: Relaxed, a hint about the machine.
-            self.counts.scarce.store(1, Ordering::Relaxed);
-            return None;
-        };
+        let new = self.pages.hold(BALLAST_BYTES)?;
+        self.note_mapped(BALLAST_BYTES);
+        let null = core::ptr::null_mut();
+        // ordering: Relaxed, as above.
+        match self.ballast.compare_exchange(null, new.as_ptr(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Some(new),
+            Err(other) => {
+                // SAFETY: mapped just now.
+                unsafe { self.release(new, BALLAST_BYTES) };
+                NonNull::new(other)
+            }
+        }
+    }
+
+    /// May the heap grow? Not without ballast.
+    pub fn may_grow(&self) -> bool {
+        self.ballast().is_some()
+    }
+
+    /// Unmaps the ballast.
+    pub fn drop_ballast(&self) {
+        // ordering: Relaxed, as above.
+        if let Some(ballast) = NonNull::new(self.ballast.swap(core::ptr::null_mut(), Ordering::Relaxed)) {
+            // SAFETY: out of the hands of others by the swap.
+            unsafe { self.release(ballast, BALLAST_BYTES) };
+        }
+    }
+
+    fn note_mapped(&self, bytes: usize) {
         // ordering: Relaxed, a statistic.
         self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
-        Some(start)
     }
 
     /// See `Pages::map`.
     pub fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.count();
-        let start = self.pages.map(bytes)?;
-        // ordering: Relaxed, a statistic.
-        self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
-        Some(start)
+        self.pages.map(bytes).inspect(|_| self.note_mapped(bytes))
     }
 
     /// See `Pages::remap`.
@@ -140,49 +194,20 @@ impl<P: Pages> Os<P> {
         self.count();
         // SAFETY: the same promise.
         let moved = unsafe { self.pages.remap(start, bytes, new_bytes) }?;
-        // ordering: Relaxed, a statistic.
-        self.counts.mapped.fetch_add(new_bytes.wrapping_sub(bytes), Ordering::Relaxed);
+        self.note_mapped(new_bytes.wrapping_sub(bytes));
         Some(moved)
     }
 
-    /// Lends out `bytes` of reserved address space from now on; at most once at a time.
-    pub fn open_annex(&self, start: NonNull<u8>, bytes: usize) {
-        // ordering: Relaxed; published by the next one.
-        self.annex.bytes.store(bytes, Ordering::Relaxed);
-        // ordering: Release [ANNEX] its length; pairs with Acquire in `reserve_part`. The space needs no more than its
-        // address.
-        self.annex.start.store(start.as_ptr(), Ordering::Release);
-    }
-
-    /// Nobody gets a part of the annex any more.
-    pub fn close_annex(&self) {
-        // ordering: Relaxed; the caller is alone.
-        self.annex.start.store(core::ptr::null_mut(), Ordering::Relaxed);
-    }
-
-    /// Address space as `reserve` gives it, but a part of the annex where that has room.
-    pub fn reserve_part(&self, bytes: usize) -> Option<(NonNull<u8>, Space)> {
-        // ordering: Acquire [ANNEX] pairs with Release in `open_annex`.
-        if let Some(start) = NonNull::new(self.annex.start.load(Ordering::Acquire)) {
-            // ordering: Relaxed; parts are told apart by the count itself. It cannot overflow: few ranges ask.
-            let from = self.annex.given.fetch_add(bytes, Ordering::Relaxed);
-            if from + bytes <= self.annex.bytes.load(Ordering::Relaxed) {
-                // SAFETY: within the annex.
-                return Some((unsafe { start.add(from) }, Space::OfAnnex));
-            }
-        }
-        self.reserve(bytes).map(|start| (start, Space::Own))
-    }
-
-    /// See `Pages::commit`.
-    ///
-    /// # Safety
-    /// As there.
-    #[must_use]
-    pub unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+    /// See `Pages::commit`. A refusal ends the ballast.
+    pub fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped> {
         self.count();
-        // SAFETY: the same promise.
-        unsafe { self.pages.commit(start, bytes) }
+        let outcome = self.pages.commit(start, bytes);
+        match outcome {
+            Ok(()) => self.note_mapped(bytes),
+            Err(NotMapped::Taken) => {}
+            Err(NotMapped::Refused) => self.drop_ballast(),
+        }
+        outcome
     }
 
     /// See `Pages::purge`.
@@ -336,40 +361,81 @@ impl<P: Pages> Os<P> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::sys::fake::FakePages;
+    use crate::config::GRANULE_BYTES;
+    use crate::sys::fake::{FakePages, Refuse};
 
     const MIB: usize = 1 << 20;
+    const GIB: usize = 1 << 30;
+
+    fn place(os: &Os<FakePages>, bytes: usize) -> usize {
+        os.place(bytes).expect("address space").addr().get()
+    }
 
     #[test]
-    fn what_does_not_fit_into_the_annex_is_reserved_by_itself() {
+    fn places_lie_below_each_other_and_below_the_kernels() {
         let os = Os::new(FakePages::new());
-        let annex = os.reserve(3 * MIB).expect("address space");
-        os.open_annex(annex, 3 * MIB);
-        let part = |bytes| os.reserve_part(bytes).expect("address space");
-        let (first, second) = (part(MIB), part(2 * MIB));
-        // SAFETY: within the annex.
-        let behind_first = unsafe { annex.add(MIB) };
-        assert_eq!((first, second), ((annex, Space::OfAnnex), (behind_first, Space::OfAnnex)));
-        assert_eq!(os.mapped(), 3 * MIB);
-        let third = part(MIB);
-        assert_eq!((third.1, os.mapped()), (Space::Own, 4 * MIB));
-        os.close_annex();
-        let fourth = part(MIB);
-        assert_eq!(fourth.1, Space::Own);
-        for (start, bytes) in [(annex, 3 * MIB), (third.0, MIB), (fourth.0, MIB)] {
-            // SAFETY: reserved above, not used any more.
-            unsafe { os.release(start, bytes) };
-        }
+        let (first, second) = (place(&os, GIB), place(&os, GIB / 2 + 1));
+        let kernels = os.ballast().expect("address space").addr().get();
+        assert!(first + GIB <= kernels, "{first:x} {kernels:x}");
+        assert_eq!(second, first - (GIB / 2 + PLACE_ALIGN));
+        assert!([first, second].iter().all(|start| start.is_multiple_of(PLACE_ALIGN)));
+        assert_eq!(os.pages().mapped(), [(kernels, BALLAST_BYTES)], "no place is held");
+        os.drop_ballast();
+    }
+
+    #[test]
+    fn a_place_of_no_use_is_taken_back_if_it_is_the_last() {
+        let os = Os::new(FakePages::new());
+        let [first, second] = [GIB, GIB].map(|bytes| os.place(bytes).expect("address space"));
+        os.unplace(first, GIB);
+        os.unplace(second, GIB);
+        assert_eq!(os.place(GIB), Some(second));
+    }
+
+    #[test]
+    fn there_is_no_place_below_the_lowest_address() {
+        let os = Os::new(FakePages::new());
+        os.pages().limit_space(0, GIB);
+        assert_eq!(os.place(2 * GIB), None);
+        place(&os, GIB / 4);
+        assert_eq!(os.place(GIB), None);
+        place(&os, GIB / 4);
+    }
+
+    #[test]
+    fn what_is_mapped_already_is_taken_and_stays_as_it_is() {
+        let os = Os::new(FakePages::new());
+        let start = os.place(GIB).expect("address space");
+        assert_eq!(os.commit(start, GRANULE_BYTES), Ok(()));
+        // SAFETY: committed just now.
+        unsafe { start.write(7) };
+        assert_eq!(os.commit(start, 2 * GRANULE_BYTES), Err(NotMapped::Taken));
+        // SAFETY: as above.
+        assert_eq!((unsafe { start.read() }, os.mapped()), (7, GRANULE_BYTES + BALLAST_BYTES));
+        // SAFETY: not used any more.
+        unsafe { os.release(start, GRANULE_BYTES) };
+        os.drop_ballast();
         assert_eq!(os.mapped(), 0);
+    }
+
+    #[test]
+    fn a_refusal_ends_the_ballast_and_the_heap_grows_with_a_new_one_only() {
+        let os = Os::new(FakePages::new());
+        let start = os.place(GIB).expect("address space");
+        os.pages().refuse(Refuse::From(1));
+        assert_eq!(os.commit(start, GRANULE_BYTES), Err(NotMapped::Refused));
+        assert_eq!((os.mapped(), os.may_grow()), (0, false));
+        os.pages().refuse(Refuse::None);
+        assert!(os.may_grow());
+        assert_eq!(os.mapped(), BALLAST_BYTES);
+        os.drop_ballast();
     }
 
     #[test]
     fn runs_that_touch_are_given_back_in_one_call_and_all_at_once_on_demand_only() {
         const PAGE: usize = 4096;
         let os = Os::new(FakePages::new());
-        let start = os.reserve(MIB).expect("address space");
-        // SAFETY: our own reservation.
-        assert!(unsafe { os.commit(start, MIB) });
+        let start = os.map(MIB).expect("memory");
         // SAFETY: within it.
         let run = |page: usize, pages: usize| PageRun { start: unsafe { start.add(page * PAGE) }, bytes: pages * PAGE };
         let runs = [run(0, 1), run(1, 2), run(3, 1), run(5, 1), run(9, 1), run(10, 1)];

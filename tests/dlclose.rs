@@ -20,12 +20,21 @@ fn main() {
     let tests: &[process::Named] = &[
         ("closed_library_leaves_nothing_behind", closed_library_leaves_nothing_behind),
         ("threads_may_outlive_the_library", threads_may_outlive_the_library),
+        ("reloads_beside_other_threads_leave_no_address_space", || ends_well("reloads")),
+        ("live_blocks_outlive_the_library", || ends_well("live_blocks")),
         ("library_left_open_unmaps_all_at_exit", || with_library("left_open").expect_unmapped(0, "main\n")),
         ("copies_do_not_harm_each_other", copies_do_not_harm_each_other),
     ];
     let skipped: &[process::Named] = &[("skipped", || process::skip("this C library never unloads a library"))];
     process::main(
-        &[("rounds", rounds), ("survivors", survivors), ("left_open", left_open), ("other_copy", other_copy)],
+        &[
+            ("rounds", rounds),
+            ("survivors", survivors),
+            ("reloads", reloads),
+            ("live_blocks", live_blocks),
+            ("left_open", left_open),
+            ("other_copy", other_copy),
+        ],
         if cfg!(target_env = "gnu") { tests } else { skipped },
     );
 }
@@ -137,27 +146,28 @@ const ROUNDS: usize = 20;
 const FIRST_ROUNDS: usize = 4;
 /// Mappings of stacks that the C library may keep, more or less of them at times.
 const STACK_MAPPINGS: usize = 8;
-/// Less than the address space that the allocator reserves, more than all else.
-const MAPPED_MAX: u64 = if cfg!(target_pointer_width = "64") { 1 << 36 } else { 400 << 20 };
+/// Bytes of address space by which all else may differ.
+const MAPPED_MORE: u64 = 16 << 20;
 
 fn rounds() {
-    let mut mappings = 0;
+    let (mut mappings, mut mapped) = (0, 0);
     for round in 0..ROUNDS {
+        let before = proc::mapped();
         let library = Library::open();
         library.use_memory();
-        assert!(proc::mapped() > MAPPED_MAX);
+        assert!(proc::mapped() > before + (40 << 20));
         assert_eq!(library.call(c"use_threads", 3), 3);
         assert_eq!(library.call(c"threads", 0), 1);
         // Within each phase of its purging.
         std::thread::sleep(Duration::from_micros(1_300 * round as u64));
         library.close();
         expect_tasks(1);
-        assert!(proc::mapped() < MAPPED_MAX, "{}", maps());
         fork();
         let now = maps().lines().count();
         if round == FIRST_ROUNDS {
-            mappings = now;
+            (mappings, mapped) = (now, proc::mapped());
         }
+        assert!(round <= FIRST_ROUNDS || proc::mapped() < mapped + MAPPED_MORE, "{}", maps());
         assert!(round <= FIRST_ROUNDS || now <= mappings + STACK_MAPPINGS, "{mappings} became {now}: {}", maps());
         // Opened and closed without a call.
         Library::open().close();
@@ -201,8 +211,69 @@ fn survivors() {
 }
 
 fn threads_may_outlive_the_library() {
-    let outcome = with_library("survivors");
+    ends_well("survivors");
+}
+
+/// Runs the child `name`, whose library may report what it likes.
+fn ends_well(name: &str) {
+    let outcome = with_library(name);
     outcome.expect(0, "main\n", &outcome.stderr);
+}
+
+/// Runs `reload` many times beside a thread that has used the library before, and one that never does. Returns by how many
+/// bytes the address space has grown.
+fn beside_threads(reload: impl Fn(Library)) -> u64 {
+    const ROUNDS: usize = 60;
+    let barrier = Arc::new(Barrier::new(2));
+    let idle = Arc::clone(&barrier);
+    let idle = std::thread::spawn(move || idle.wait());
+    let mut mapped = 0;
+    for round in 0..ROUNDS {
+        let library = Library::open();
+        let use_memory = library.function(c"use_memory");
+        let user_barrier = Arc::new(Barrier::new(2));
+        let user = Arc::clone(&user_barrier);
+        let user = std::thread::spawn(move || {
+            use_memory(2);
+            user.wait();
+            user.wait();
+        });
+        user_barrier.wait();
+        reload(library);
+        user_barrier.wait();
+        user.join().unwrap();
+        if round == FIRST_ROUNDS {
+            mapped = proc::mapped();
+        }
+    }
+    let grown = proc::mapped().saturating_sub(mapped);
+    barrier.wait();
+    idle.join().unwrap();
+    grown
+}
+
+fn reloads() {
+    let grown = beside_threads(|library| {
+        library.call(c"use_memory", 10);
+        library.close();
+    });
+    assert!(grown < MAPPED_MORE, "{grown} bytes: {}", maps());
+    say("main\n");
+}
+
+/// The program has a block of the library's and reads it; no more of the library's memory stays than lies around it.
+fn live_blocks() {
+    const BYTES: usize = 100_000;
+    let grown = beside_threads(|library| {
+        library.call(c"use_memory", 10);
+        let block = library.call(c"leak", BYTES);
+        library.close();
+        // SAFETY: `leak` has made a block of so many bytes, which nobody frees.
+        let block = unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance::<u8>(block), BYTES) };
+        assert!(block.iter().all(|&byte| byte == 7));
+    });
+    assert!(grown < 60 * (2 << 20), "{grown} bytes: {}", maps());
+    say("main\n");
 }
 
 fn left_open() {

@@ -108,9 +108,14 @@ impl MagazinePool {
         (self.magazines.len() - self.magazines.len().div_ceil(LINKS), spare.len())
     }
 
-    /// Bytes of address space, and bytes committed.
-    pub fn extent(&self) -> (usize, usize) {
-        self.magazines.extent()
+    /// Bytes committed.
+    pub fn committed(&self) -> usize {
+        self.magazines.committed()
+    }
+
+    /// In the child of a fork: whoever was mapping memory is not here.
+    pub fn forget_claims(&self) {
+        self.magazines.forget_claims();
     }
 
     /// Gives everything back to the OS.

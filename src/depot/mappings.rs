@@ -225,12 +225,12 @@ impl<P: Pages> Depot<P> {
         self.mappings.iter().map(|mapping| mapping.bytes).sum()
     }
 
-    /// Gives all mappings back to the OS.
+    /// Gives the table back to the OS, and all mappings if `also_live`: each is a block.
     ///
     /// # Safety
-    /// Nobody uses any block, now or later.
-    pub(super) unsafe fn release_mappings(&self) {
-        for mapping in self.mappings.iter() {
+    /// Nobody uses the table, or a block that goes, now or later.
+    pub(super) unsafe fn release_mappings(&self, also_live: bool) {
+        for mapping in self.mappings.iter().filter(|_| also_live) {
             let _ = self.free_mapping(mapping.start);
         }
         self.mappings.places.reset();

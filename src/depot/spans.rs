@@ -8,8 +8,8 @@
 //! ```
 
 use crate::config::{
-    CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, REGION_BYTES_PREFERRED,
-    REGION_SCARCE_SHARE, REGIONS_MAX,
+    CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, PLACES_MAX, REGION_BYTES_PREFERRED,
+    REGIONS_MAX,
 };
 use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
@@ -21,10 +21,12 @@ use crate::depot::pause::Pause;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
+use crate::meta::Missing;
 use crate::options::Settings;
 use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering};
-use crate::sys::Pages;
+use crate::sys::{NotMapped, Pages};
 use crate::units::GranuleIndex;
+use core::ptr::NonNull;
 
 /// Everything that threads share.
 pub struct Depot<P> {
@@ -54,8 +56,6 @@ pub struct Depot<P> {
     pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
     pub(super) dirty: CachePadded<AtomicUsize>,
-    /// Bytes of address space to try first for the next region.
-    region_bytes: AtomicUsize,
     /// Turns of purging so far; see `next_turn`.
     turns: AtomicU32,
 }
@@ -66,6 +66,20 @@ enum Refused {
     ByKernel,
     /// The hard limit.
     ByLimit,
+    /// Others' memory is in its way; the region has ended before it.
+    ByStranger,
+    /// Another thread is mapping the memory for it, and did not get on.
+    Busy,
+}
+
+impl From<Missing> for Refused {
+    fn from(why: Missing) -> Self {
+        match why {
+            Missing::Busy => Refused::Busy,
+            Missing::Not(NotMapped::Taken) => Refused::ByStranger,
+            Missing::Not(NotMapped::Refused) => Refused::ByKernel,
+        }
+    }
 }
 
 /// A claimed run of granules.
@@ -165,7 +179,6 @@ impl<P: Pages> Depot<P> {
             moves_pause: Pause::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
-            region_bytes: AtomicUsize::new(REGION_BYTES_PREFERRED),
             turns: AtomicU32::new(0),
         }
     }
@@ -176,7 +189,7 @@ impl<P: Pages> Depot<P> {
         loop {
             match self.try_claim_span(granules, align) {
                 Ok(span) => return Some(span),
-                Err(Refused::ByKernel) => return None,
+                Err(Refused::ByKernel | Refused::ByStranger | Refused::Busy) => return None,
                 Err(Refused::ByLimit) if self.make_room(granules.saturating_mul(GRANULE_BYTES)) => {}
                 Err(Refused::ByLimit) => return None,
             }
@@ -212,13 +225,38 @@ impl<P: Pages> Depot<P> {
     }
 
     fn try_claim_span(&self, granules: usize, align: usize) -> Result<Span<'_>, Refused> {
+        let mut passed = None;
+        let outcome = self.claim_in_any(granules, align, &mut passed);
+        passed.iter().for_each(|span| self.give_claimed_back(span));
+        outcome
+    }
+
+    /// The first region that has room. A span whose memory another thread is mapping, and does not get on with, is passed
+    /// by and stays claimed meanwhile: the search would find it again.
+    fn claim_in_any<'h>(
+        &'h self,
+        granules: usize,
+        align: usize,
+        passed: &mut Option<Span<'h>>,
+    ) -> Result<Span<'h>, Refused> {
         for number in 0..REGIONS_MAX {
             let region = match self.regions.get(number) {
                 Some(region) => region,
                 None => self.add_region(number, granules, align).ok_or(Refused::ByKernel)?,
             };
-            if let Some(span) = self.claim_in(region, granules, align) {
-                return self.commit_claimed(span);
+            while let Some(span) = self.claim_in(region, granules, align) {
+                match self.enter_claimed(&span) {
+                    Ok(()) => return Ok(span),
+                    Err(Refused::Busy) if passed.is_none() => *passed = Some(span),
+                    Err(why) => {
+                        self.give_claimed_back(&span);
+                        match why {
+                            Refused::ByStranger => {}
+                            Refused::Busy => break,
+                            Refused::ByKernel | Refused::ByLimit => return Err(why),
+                        }
+                    }
+                }
             }
         }
         Err(Refused::ByKernel)
@@ -289,34 +327,36 @@ impl<P: Pages> Depot<P> {
         true
     }
 
-    /// Commits a span that was just claimed and enters it in the accounts, or gives it up.
-    fn commit_claimed<'h>(&self, span: Span<'h>) -> Result<Span<'h>, Refused> {
-        let dirty = Self::dirty_granules(&span) * GRANULE_BYTES;
+    /// Commits a span that was just claimed and enters it in the accounts.
+    fn enter_claimed(&self, span: &Span<'_>) -> Result<(), Refused> {
+        let dirty = Self::dirty_granules(span) * GRANULE_BYTES;
         let clean = span.bytes() - dirty;
-        let refused = if !span.region.commit(&self.os, span.chunks(), self.settings.huge_pages()) {
-            Refused::ByKernel
-        } else if self.budget.take(clean, self.settings.hard_limit()) {
-            self.regions.note_used(span.region);
-            self.uncount_dirty(dirty);
-            self.note_peak();
-            if clean != 0 {
-                self.want_huge_pages(&span);
-                if self.is_pressed() {
-                    self.keep_bound();
-                }
+        span.region.commit(&self.os, span.chunks(), self.settings.huge_pages())?;
+        if !self.budget.take(clean, self.settings.hard_limit()) {
+            return Err(Refused::ByLimit);
+        }
+        self.regions.note_used(span.region);
+        self.uncount_dirty(dirty);
+        self.note_peak();
+        if clean != 0 {
+            self.want_huge_pages(span);
+            if self.is_pressed() {
+                self.keep_bound();
             }
-            return Ok(span);
-        } else {
-            Refused::ByLimit
-        };
+        }
+        Ok(())
+    }
+
+    /// Gives a span up that was claimed, and not entered in the accounts.
+    fn give_claimed_back(&self, span: &Span<'_>) {
+        let was_dirty = Self::dirty_granules(span) != 0;
         for back in span.parts() {
             back.group.spans.free(back.in_group(), back.mask, false);
         }
-        if dirty != 0 {
+        if was_dirty {
             // A purge may have passed meanwhile.
-            self.note(self.note_unpurged(&span));
+            self.note(self.note_unpurged(span));
         }
-        Err(refused)
     }
 
     pub(super) fn note_peak(&self) {
@@ -361,7 +401,14 @@ impl<P: Pages> Depot<P> {
             return false;
         }
         let behind = Span { region: span.region, first: GranuleIndex::new(end), granules: more };
-        Self::first_obstacle(&behind).is_none() && Self::claim_exact(&behind) && self.commit_claimed(behind).is_ok()
+        if Self::first_obstacle(&behind).is_some() || !Self::claim_exact(&behind) {
+            return false;
+        }
+        let entered = self.enter_claimed(&behind).is_ok();
+        if !entered {
+            self.give_claimed_back(&behind);
+        }
+        entered
     }
 
     /// Frees a span that the caller has claimed and whose granule uses it has cleared.
@@ -411,8 +458,7 @@ impl<P: Pages> Depot<P> {
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Makes the first region if there is none: before any metadata range is, because it shows whether address space
-    /// is scarce.
+    /// Makes the first region if there is none: before any metadata range is, as the first place has the most room.
     #[must_use]
     pub fn prepare(&self) -> bool {
         self.regions.get(0).is_some() || self.add_region(0, 1, 1).is_some()
@@ -427,64 +473,64 @@ impl<P: Pages> Depot<P> {
         if least > chunks_max {
             return None;
         }
-        let Some(region) = self.reserve_region(number, least).or_else(|| self.reserve_region(number, least)) else {
+        let Some(region) = self.begin_region(number, least).or_else(|| self.begin_region(number, least)) else {
             // Perhaps another thread has what there was to have; it may have let go of it between our two attempts.
             return self.regions.get(number);
         };
-        if self.regions.publish(number, region) {
-            // SAFETY: published, so it lives until the heap is released.
-            let (annex, bytes) = unsafe { region.as_ref() }.annex();
-            if bytes != 0 {
-                self.os.open_annex(annex, bytes);
-            }
-        } else {
-            // SAFETY: our own reservation, which nobody has seen.
-            unsafe { Region::release(region, &self.os) };
+        if !self.regions.publish(number, region) {
+            // SAFETY: our own region, which nobody has seen.
+            let (start, bytes) = unsafe { region.as_ref() }.place();
+            // SAFETY: likewise.
+            unsafe { Region::release(region, &self.os, true) };
+            self.os.unplace(start, bytes);
         }
         self.regions.get(number)
     }
 
-    /// Reserves the largest region that fits in half of what is tried, of at least `least` chunks.
-    fn reserve_region(&self, number: usize, least: usize) -> Option<core::ptr::NonNull<Region>> {
-        // ordering: Relaxed, a guess about the machine.
-        let first = (self.region_bytes.load(Ordering::Relaxed) / CHUNK_BYTES).max(least);
-        let mut chunks = first;
-        loop {
-            if let Some(region) = Region::reserve(&self.os, chunks, number) {
-                if chunks == first && first * CHUNK_BYTES == REGION_BYTES_PREFERRED {
-                    return Some(region);
+    /// Begins a region of as many chunks as there is room for, and at least `least`.
+    fn begin_region(&self, number: usize, least: usize) -> Option<NonNull<Region>> {
+        let mut chunks = (REGION_BYTES_PREFERRED / CHUNK_BYTES).max(least);
+        for _ in 0..PLACES_MAX {
+            let bytes = Region::place_bytes(chunks);
+            let Some(start) = self.os.place(bytes) else {
+                if chunks == least {
+                    return None;
                 }
-                let share = (chunks / REGION_SCARCE_SHARE).max(least);
-                // ordering: Relaxed, as above.
-                self.region_bytes.store(chunks * CHUNK_BYTES, Ordering::Relaxed);
-                if share >= chunks {
-                    return Some(region);
+                chunks = (chunks / 2).max(least);
+                continue;
+            };
+            match Region::begin(&self.os, start, chunks, number) {
+                Ok(region) => return Some(region),
+                // The next place lies below.
+                Err(NotMapped::Taken) => {}
+                Err(NotMapped::Refused) => {
+                    self.os.unplace(start, bytes);
+                    return None;
                 }
-                // SAFETY: our own reservation, which nobody has seen.
-                unsafe { Region::release(region, &self.os) };
-                chunks = share;
-                return Region::reserve(&self.os, chunks, number);
             }
-            if chunks == least {
-                return None;
-            }
-            chunks = (chunks / 2).max(least);
         }
+        None
     }
 
-    /// Gives everything back to the OS.
+    /// In the child of a fork: whoever was mapping memory is not here.
+    pub fn forget_claims(&self) {
+        self.magazines.forget_claims();
+        self.regions.iter().for_each(Region::forget_claims);
+    }
+
+    /// Gives everything back to the OS; the chunks with a span in use, and what is known of them, only if `also_live`.
     ///
     /// # Safety
-    /// Nobody uses the depot or any block, now or later, but for `release` itself.
-    pub unsafe fn release(&self) {
+    /// Nobody uses the depot, or any block that goes, now or later, but for `release` itself.
+    pub unsafe fn release(&self, also_live: bool) {
         // SAFETY: the caller's promise.
         unsafe { self.magazines.release(&self.os) };
         // SAFETY: the caller's promise.
-        unsafe { self.release_mappings() };
-        self.os.close_annex();
+        unsafe { self.release_mappings(also_live) };
         for region in self.regions.take_all() {
             // SAFETY: the caller's promise; taken out of the list, so it is released once.
-            unsafe { Region::release(region, &self.os) };
+            unsafe { Region::release(region, &self.os, also_live) };
         }
+        self.os.drop_ballast();
     }
 }

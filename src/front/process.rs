@@ -4,7 +4,7 @@
 
 use super::{HEAP, record, thread, worker};
 use crate::options::AtExit;
-use crate::sys::platform::{ProcessEnd, arrange_release, decimal, flush_stdio, line, other_threads};
+use crate::sys::platform::{ProcessEnd, Unloading, arrange_release, decimal, flush_stdio, line, other_threads};
 
 struct Process;
 
@@ -14,12 +14,24 @@ struct Process;
 #[unsafe(link_section = ".fini_array.00000")]
 static AT_END: extern "C" fn() = at_end;
 
+static UNLOADING: Unloading = Unloading::new();
+
+/// Run by the C library when the program, or the library that this is linked into, begins.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_BEGIN: extern "C" fn() = at_begin;
+
+extern "C" fn at_begin() {
+    UNLOADING.begin();
+}
+
 extern "C" fn at_end() {
     arrange_release::<Process>();
 }
 
 impl ProcessEnd for Process {
     fn end_of_process() {
+        let is_unloading = UNLOADING.take();
         if HEAP.is_closed() {
             return;
         }
@@ -32,34 +44,45 @@ impl ProcessEnd for Process {
             thread::disarm();
             worker::end();
         }
-        let report = settings.report_exit();
-        match settings.at_exit() {
-            AtExit::None => {
-                if report {
-                    report_bytes(0, HEAP.depot().os.mapped());
-                }
-            }
-            AtExit::All
-                if !settings.serves_c_library()
-                    && !other_threads(|| HEAP.has_other_threads(thread::is_registered())) =>
-            {
-                // Buffers of stdio may lie in our blocks; afterwards, nothing is left to be written from them.
-                flush_stdio();
-                thread::abandon();
-                // SAFETY: no other thread runs; all destructors have, and stdio has nothing left to do.
-                let (mapped, unmapped) = unsafe { HEAP.release() };
-                if report {
-                    report_bytes(unmapped, mapped);
-                }
-            }
+        let (unmapped, mapped) = match settings.at_exit() {
+            AtExit::All if !settings.serves_c_library() => unmap(is_unloading),
             AtExit::All | AtExit::Unused => {
                 HEAP.release_free();
-                if report {
-                    report_bytes(0, HEAP.depot().os.mapped());
-                }
+                (0, HEAP.depot().os.mapped())
             }
+            AtExit::None => (0, HEAP.depot().os.mapped()),
+        };
+        if settings.report_exit() {
+            report_bytes(unmapped, mapped);
         }
     }
+}
+
+/// Unmaps what can be: everything, if no other thread runs, or if the library is being unloaded and nothing in it is live.
+/// Returns the bytes unmapped, and those mapped before.
+fn unmap(is_unloading: bool) -> (usize, usize) {
+    if is_unloading {
+        thread::abandon();
+    }
+    // SAFETY: `dlclose` lets no thread call, or be in, this library again.
+    let nothing_is_live = is_unloading && unsafe { HEAP.empty_caches() };
+    let (mapped, unmapped) =
+        if nothing_is_live || !other_threads(|| is_unloading || HEAP.has_other_threads(thread::is_registered())) {
+            // Buffers of stdio may lie in our blocks; afterwards, nothing is left to be written from them.
+            if !nothing_is_live {
+                flush_stdio();
+            }
+            thread::abandon();
+            // SAFETY: no other thread runs; all destructors have, and stdio has nothing left to do. Or nobody has a block.
+            unsafe { HEAP.release() }
+        } else if is_unloading {
+            // SAFETY: as above; the caches are empty.
+            unsafe { HEAP.release_unused() }
+        } else {
+            HEAP.release_free();
+            (HEAP.depot().os.mapped(), 0)
+        };
+    (unmapped, mapped)
 }
 
 fn report_bytes(unmapped: usize, mapped: usize) {

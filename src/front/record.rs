@@ -81,15 +81,12 @@ fn write() {
     // Before the record's own memory.
     let stats = HEAP.stats();
     // Not on the stack: a thread with the smallest one may be what ends the process.
-    let Some(text) = depot.os.reserve(GRANULE_BYTES) else { return };
-    // SAFETY: our own reservation.
-    if unsafe { depot.os.commit(text, GRANULE_BYTES) } {
-        // SAFETY: committed just now, so zero, and nobody else's.
-        let text = unsafe { core::slice::from_raw_parts_mut(text.as_ptr(), RECORD_BYTES_MAX) };
-        append_record(path, &stats, &mut Record { text, len: 0 });
-    }
-    // SAFETY: the whole of our own reservation, not used any more.
-    unsafe { depot.os.release(text, GRANULE_BYTES) };
+    let Some(memory) = depot.os.map(GRANULE_BYTES) else { return };
+    // SAFETY: mapped just now, so zero, and nobody else's.
+    let text = unsafe { core::slice::from_raw_parts_mut(memory.as_ptr(), RECORD_BYTES_MAX) };
+    append_record(path, &stats, &mut Record { text, len: 0 });
+    // SAFETY: our own mapping, not used any more.
+    unsafe { depot.os.release(memory, GRANULE_BYTES) };
 }
 
 fn append_record(path: &CStr, stats: &Stats, record: &mut Record<'_>) {

@@ -1,41 +1,43 @@
-//! A region: one reservation of address space, metadata first.
+//! A region: a place for a heap and its metadata, of which nothing is mapped before it is used.
 //!
 //! ```text
-//! # Layout      of a region of n chunks, each part committed when it is needed:
+//! # Layout      of a region of n chunks, each part mapped when it is needed:
 //! ```
 //!
 //! ```text
-//! | chunk groups (n / 64), backwards | header | granule uses (64 n) | chunk metadata (n) | ... | heap: n chunks     |
-//! | the first 16 groups and their granules' uses at once, others when | with its chunk           | with its chunk,    |
-//! | a search reaches them: both ends of one range                     |                          | aligned            |
+//! | chunk groups (n / 64), backwards | header | granule uses (64 n) | ... chunk metadata (n), backwards | heap: n chunks |
+//! | the first 16 groups and their granules' uses at once, others when |                 with its chunk  | aligned        |
+//! | a search reaches them: both ends of one range                     |                                 |                |
 //! ```
 //!
 //! ```text
 //! # Pages       the first group, the header and the uses of the first granules share a page of 4 KiB: a small process
-//!               has no other of these
-//! # Invariants  I1: the header is committed before the region is published; a chunk group before it is looked at:
+//!               has no other of these. The metadata of the first chunks ends where they begin, so that one call maps both
+//! # Strangers   the kernel may map others' memory in what is not used yet; it begins at the far end. What a step meets
+//!               there ends the region: `limit`
+//! # Invariants  I1: the header is mapped before the region is published; a chunk group before it is looked at:
 //!                   whoever names a group has seen `commit_groups` succeed for it, or holds a span in it.
-//!               I2: a chunk whose bit in `ChunkGroup::committed` is set has its metadata and memory committed.
-//! # Ordering    COMMIT-CHUNK: setting the bit (Release) -> seeing it (Acquire)
-//! # Progress    lock-free: two threads may both commit a chunk; both is harmless
+//!               I2: a chunk in `ChunkGroup::committed` has its metadata and memory mapped.
+//! # Ordering    MAP-ONCE: see `meta`
+//! # Progress    as in `meta`
 //! ```
 
 use crate::chunk_group::huge::Huge;
 use crate::chunk_group::partial_set::PartialSet;
-use crate::chunk_group::span_map::SpanMap;
+use crate::chunk_group::span_map::{SpanMap, low_bits};
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
-    ANNEX_BYTES, CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS,
-    HUGE_PAGE_BYTES, HUGE_PAGE_OF_SHIFT, REGION_BYTES_PREFERRED,
+    CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, HUGE_PAGE_OF_SHIFT,
 };
-use crate::meta::Commit;
+use crate::meta::{Frontier, MappedSet, Missing};
 use crate::options::HugePages;
-use crate::os::Os;
+use crate::os::{Os, PLACE_ALIGN};
 use crate::size_class::CLASS_COUNT;
 use crate::slab::{ChunkMeta, GranuleUse, Slab, UseCell};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
-use crate::sys::{HugeAdvice, Pages};
+use crate::sync::{AtomicUsize, Ordering};
+use crate::sys::{HugeAdvice, NotMapped, Pages, platform};
 use crate::units::GranuleIndex;
+use core::cell::Cell;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -50,22 +52,18 @@ pub struct ChunkGroup {
     pub unpurged: Unpurged,
     /// Chunks in huge pages that were asked for, or for which they still are.
     pub huge: Huge,
-    /// Chunks whose metadata and memory are committed (I2).
-    committed: AtomicU64,
+    /// Chunks whose metadata and memory are mapped (I2), whole steps of them.
+    committed: MappedSet,
 }
 
-/// One reservation. Lives inside it, between the groups and the uses.
+/// A region. Lives inside it, between the groups and the uses.
 #[repr(C)]
 pub struct Region {
-    /// First byte of the region.
+    /// First byte of its place.
     start: NonNull<u8>,
-    /// Its bytes.
-    bytes: usize,
-    /// Bytes in front of it that belong to the same reservation: the annex.
-    annex: usize,
-    /// First byte of the heap, aligned to `HEAP_ALIGN`.
+    /// First byte of the heap, aligned to `PLACE_ALIGN`.
     heap: NonNull<u8>,
-    /// Chunks of the heap.
+    /// Chunks that there is room for.
     chunks: usize,
     /// Number of the region in its heap's list.
     number: usize,
@@ -73,14 +71,15 @@ pub struct Region {
     page_shift: u32,
     /// First byte of the granule uses.
     uses: NonNull<u8>,
-    /// How much of groups, header and uses is committed (I1).
-    dense: Commit,
+    /// Groups that are mapped, with their granules' uses (I1).
+    dense: Frontier,
+    /// Chunks that may be claimed: those before the first step that others' memory lies in.
+    limit: AtomicUsize,
     /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
     bytes_used: AtomicUsize,
+    /// Threads that are committing chunks.
+    committing: AtomicUsize,
 }
-
-/// Alignment of the heap: chunks, and huge pages, are where they can be told by their numbers.
-const HEAP_ALIGN: usize = if CHUNK_BYTES > HUGE_PAGE_BYTES { CHUNK_BYTES } else { HUGE_PAGE_BYTES };
 
 /// Bytes kept for the header.
 const HEADER_BYTES: usize = 256;
@@ -120,24 +119,30 @@ const fn dense_range(chunks: usize, ready: usize) -> (usize, usize) {
     ((uses - dense_bytes(ready)) & !(GRANULE_BYTES - 1), end.next_multiple_of(GRANULE_BYTES))
 }
 
-/// Offset of the chunk metadata: behind the uses, aligned to the largest OS page.
-const fn chunk_meta_offset(chunks: usize) -> usize {
-    dense_range(chunks, groups(chunks)).1
+/// Bytes from the metadata of one chunk to that of the next: that of a step is whole granules, and so whole OS pages.
+const META_STRIDE: usize = {
+    let bytes = size_of::<ChunkMeta>();
+    if (bytes * COMMIT_CHUNKS).is_multiple_of(GRANULE_BYTES) { bytes } else { bytes.next_multiple_of(GRANULE_BYTES) }
+};
+
+/// Offset of the heap: behind all metadata.
+const fn heap_offset(chunks: usize) -> usize {
+    (dense_range(chunks, groups(chunks)).1 + chunks * META_STRIDE).next_multiple_of(PLACE_ALIGN)
 }
 
-/// Bytes of all metadata of a region.
-const fn meta_bytes(chunks: usize) -> usize {
-    (chunk_meta_offset(chunks) + chunks * size_of::<ChunkMeta>()).next_multiple_of(GRANULE_BYTES)
+/// The chunks `within` a group, as bits.
+fn chunk_bits(within: &Range<usize>) -> u64 {
+    low_bits(within.len()) << (within.start % GROUP_CHUNKS)
 }
 
-/// Bytes to reserve for `chunks`, so that the heap can be aligned.
-const fn reservation_bytes(chunks: usize) -> usize {
-    meta_bytes(chunks) + chunks * CHUNK_BYTES + HEAP_ALIGN
-}
-
-/// Space in front of a region; only where address space is plentiful, and a region has the preferred size.
-const fn annex_bytes(chunks: usize, number: usize) -> usize {
-    if number == 0 && chunks * CHUNK_BYTES == REGION_BYTES_PREFERRED { ANNEX_BYTES } else { 0 }
+/// The parts of `chunks` that lie in one group each.
+fn by_group(chunks: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let mut next = chunks.start;
+    core::iter::from_fn(move || {
+        let from = next;
+        next = (from + GROUP_CHUNKS - from % GROUP_CHUNKS).min(chunks.end);
+        (from < chunks.end).then_some(from..next)
+    })
 }
 
 /// What the kernel is advised about chunks when they are committed.
@@ -151,64 +156,95 @@ pub fn advice_at_commit(huge_pages: HugePages) -> Option<HugeAdvice> {
 }
 
 impl Region {
-    /// Reserves a region of `chunks`, which lives until `release`.
-    pub fn reserve<P: Pages>(os: &Os<P>, chunks: usize, number: usize) -> Option<NonNull<Region>> {
-        let (bytes, annex) = (reservation_bytes(chunks), annex_bytes(chunks, number));
-        let reserved = os.reserve(annex + bytes)?;
-        // SAFETY: the reservation has so many bytes, and others.
-        let start = unsafe { reserved.add(annex) };
-        let (dense, dense_end) = dense_range(chunks, GROUPS_STEP.min(groups(chunks)));
-        // SAFETY: the reservation is ours and longer than its metadata.
-        let first_page = unsafe { start.add(dense) };
-        // SAFETY: likewise.
-        if !unsafe { os.commit(first_page, dense_end - dense) } {
-            // SAFETY: the whole of our reservation, which nobody knows.
-            unsafe { os.release(reserved, annex + bytes) };
-            return None;
-        }
-        let unaligned = start.addr().get() + meta_bytes(chunks);
-        let heap_offset = unaligned.next_multiple_of(HEAP_ALIGN) - start.addr().get();
-        // SAFETY: `reservation_bytes` left room for the alignment.
-        let heap = unsafe { start.add(heap_offset) };
+    /// Bytes of a place for a region of `chunks`.
+    pub const fn place_bytes(chunks: usize) -> usize {
+        heap_offset(chunks) + chunks * CHUNK_BYTES
+    }
+
+    /// Begins a region of `chunks` in a place for it; it lives until `release`.
+    ///
+    /// # Errors
+    /// Nothing has changed then.
+    pub fn begin<P: Pages>(
+        os: &Os<P>,
+        start: NonNull<u8>,
+        chunks: usize,
+        number: usize,
+    ) -> Result<NonNull<Region>, NotMapped> {
+        let ready = GROUPS_STEP.min(groups(chunks));
+        let (dense, dense_end) = dense_range(chunks, ready);
+        // SAFETY: within the place.
+        os.commit(unsafe { start.add(dense) }, dense_end - dense)?;
+        // SAFETY: within the place.
+        let heap = unsafe { start.add(heap_offset(chunks)) };
         // SAFETY: within the metadata.
         let uses = unsafe { start.add(uses_offset(chunks)) };
         // SAFETY: the header lies before the uses.
         let header = unsafe { uses.sub(HEADER_BYTES) }.cast::<Region>();
-        // SAFETY: the header is committed, aligned (see above), and nobody else's.
+        // SAFETY: the header is mapped, aligned (see above), and nobody else's.
         unsafe {
             header.write(Region {
                 start,
-                bytes,
-                annex,
                 heap,
                 chunks,
                 number,
                 page_shift: os.page_bytes().trailing_zeros(),
                 uses,
-                dense: Commit::from(dense_end - dense),
+                dense: Frontier::from(ready),
+                limit: AtomicUsize::new(chunks),
                 bytes_used: AtomicUsize::new(0),
+                committing: AtomicUsize::new(0),
             });
         };
-        Some(header)
+        Ok(header)
     }
 
-    /// Gives the region back, itself included.
+    /// Its place, and the bytes of that.
+    pub fn place(&self) -> (NonNull<u8>, usize) {
+        (self.start, Self::place_bytes(self.chunks))
+    }
+
+    /// Unmaps what is mapped of the region, itself included; if chunks with spans in use are to stay, only what is not
+    /// theirs.
     ///
     /// # Safety
-    /// Nobody uses the region or any block of it, now or later.
-    pub unsafe fn release<P: Pages>(region: NonNull<Region>, os: &Os<P>) {
-        // SAFETY: the header is readable until the next line.
-        let &Region { bytes, annex, .. } = unsafe { region.as_ref() };
-        // SAFETY: likewise.
-        let (reserved, _) = unsafe { region.as_ref() }.annex();
-        // SAFETY: the whole reservation, by the caller's promise unused.
-        unsafe { os.release(reserved, annex + bytes) };
+    /// Nobody uses the region, or any block that goes, now or later.
+    pub unsafe fn release<P: Pages>(region: NonNull<Region>, os: &Os<P>, also_live: bool) {
+        // SAFETY: readable until the last call.
+        let region = unsafe { region.as_ref() };
+        let goes = |chunk: &usize| also_live || region.is_unused(*chunk);
+        let mut chunks = region.committed_chunks().filter(goes).peekable();
+        let mut gone = 0;
+        while let Some(first) = chunks.next() {
+            let mut end = first + 1;
+            while chunks.next_if_eq(&end).is_some() {
+                end += 1;
+            }
+            gone += end - first;
+            let (heap, bytes) = (region.chunk_start(first), (end - first) * CHUNK_BYTES);
+            let (meta, meta_bytes) = (region.chunk_meta_start(end - 1).cast(), (end - first) * META_STRIDE);
+            if first == 0 {
+                // SAFETY: I2, and the caller's promise. The two are neighbours.
+                unsafe { os.release(meta, meta_bytes + bytes) };
+                continue;
+            }
+            // SAFETY: I2, and the caller's promise.
+            unsafe { os.release(heap, bytes) };
+            // SAFETY: likewise.
+            unsafe { os.release(meta, meta_bytes) };
+        }
+        if gone == region.committed_chunks().count() {
+            let (from, end) = dense_range(region.chunks, region.dense.end());
+            // SAFETY: within the place.
+            let dense = unsafe { region.start.add(from) };
+            // SAFETY: all that was mapped there; by the caller's promise unused.
+            unsafe { os.release(dense, end - from) };
+        }
     }
 
-    /// The space in front of the region, which nobody uses so far, and its bytes.
-    pub fn annex(&self) -> (NonNull<u8>, usize) {
-        // SAFETY: the reservation begins with it.
-        (unsafe { self.start.sub(self.annex) }, self.annex)
+    /// Has the chunk no span in use, at some moment?
+    pub fn is_unused(&self, chunk: usize) -> bool {
+        self.group(chunk / GROUP_CHUNKS).spans.busy(chunk % GROUP_CHUNKS) == 0
     }
 
     /// Number of the region in its heap's list.
@@ -233,27 +269,53 @@ impl Region {
         ((1u32 << (1u32 << (GRANULE_SHIFT - self.page_shift))) - 1) as u16
     }
 
-    /// Chunks of the heap.
+    /// Chunks of the heap that may be claimed, at some moment.
     pub fn chunks(&self) -> usize {
-        self.chunks
+        // ordering: Relaxed, a bound for searches; nothing is published with it.
+        self.limit.load(Ordering::Relaxed)
     }
 
-    /// Chunk groups.
+    /// Chunk groups that these are in.
     pub fn groups(&self) -> usize {
-        groups(self.chunks)
+        groups(self.chunks())
     }
 
-    /// Sees to it that the groups before number `groups` can be looked at. `false`: refused.
+    /// Others' memory lies in, or behind, the step of chunk `chunk`: from there on the region is not used.
+    fn end_at(&self, chunk: usize) {
+        // ordering: Relaxed, as in `chunks`.
+        self.limit.fetch_min(chunk, Ordering::Relaxed);
+    }
+
+    /// Sees to it that the groups before number `groups` can be looked at. `false`: they cannot.
     #[must_use]
     pub fn commit_groups<P: Pages>(&self, os: &Os<P>, groups: usize) -> bool {
-        let groups = groups.next_multiple_of(GROUPS_STEP).min(self.groups());
-        let (from, end) = dense_range(self.chunks, groups);
-        // All of it, so that a commit announced by another thread needs no trust: it is idempotent.
-        self.dense.ensure(end - from, |_, bytes| {
-            // SAFETY: in our reservation.
-            let start = unsafe { self.start.add(from) };
-            // SAFETY: in our reservation, and used for nothing else.
-            unsafe { os.commit(start, bytes) }
+        if groups <= self.dense.end() {
+            return true;
+        }
+        let groups = groups.next_multiple_of(GROUPS_STEP).min(self::groups(self.chunks));
+        let ensure = || self.dense.ensure(groups, |from, to| self.map_groups(os, from, to));
+        let outcome = match ensure() {
+            Err(Missing::Busy) => {
+                platform::wait_briefly(|| !self.dense.is_busy());
+                ensure()
+            }
+            done => done,
+        };
+        if outcome == Err(Missing::Not(NotMapped::Taken)) {
+            self.end_at(self.dense.end() * GROUP_CHUNKS);
+        }
+        outcome.is_ok()
+    }
+
+    /// Maps the groups from number `from` to `to`, and the uses of their granules: both or none.
+    fn map_groups<P: Pages>(&self, os: &Os<P>, from: usize, to: usize) -> Result<(), NotMapped> {
+        let ((old, old_end), (new, new_end)) = (dense_range(self.chunks, from), dense_range(self.chunks, to));
+        // SAFETY: both are within the place.
+        let (groups, uses) = unsafe { (self.start.add(new), self.start.add(old_end)) };
+        os.commit(groups, old - new)?;
+        os.commit(uses, new_end - old_end).inspect_err(|_| {
+            // SAFETY: mapped just now, and not announced.
+            unsafe { os.release(groups, old - new) };
         })
     }
 
@@ -287,15 +349,15 @@ impl Region {
         (0..self.bytes_used() / CHUNK_BYTES).filter(|&chunk| self.is_committed(chunk))
     }
 
-    /// Chunks of group `group`: all but the last have `GROUP_CHUNKS`.
+    /// Chunks of group `group` that may be claimed: all but the last have `GROUP_CHUNKS`.
     pub fn chunks_in(&self, group: usize) -> usize {
-        (self.chunks - group * GROUP_CHUNKS).min(GROUP_CHUNKS)
+        self.chunks().saturating_sub(group * GROUP_CHUNKS).min(GROUP_CHUNKS)
     }
 
     /// The dense metadata of group `group`.
     #[inline]
     pub fn group(&self, group: usize) -> &ChunkGroup {
-        debug_assert!(group < self.groups());
+        debug_assert!(group < self.dense.end());
         // SAFETY: the header lies before the uses.
         let header = unsafe { self.uses.sub(HEADER_BYTES) }.cast::<ChunkGroup>();
         // SAFETY: the groups lie before the header, the first one last; `group` is one of them.
@@ -307,10 +369,12 @@ impl Region {
     #[inline]
     fn chunk_meta_start(&self, chunk: usize) -> NonNull<ChunkMeta> {
         debug_assert!(chunk < self.chunks);
-        // SAFETY: the chunk metadata lies behind the uses.
-        let metas = unsafe { self.start.add(chunk_meta_offset(self.chunks)) }.cast::<ChunkMeta>();
-        // SAFETY: one for each chunk.
-        unsafe { metas.add(chunk) }
+        // SAFETY: the chunk metadata lies before the heap, the first chunk's last.
+        unsafe { self.heap.byte_sub((chunk + 1) * META_STRIDE) }.cast()
+    }
+
+    fn chunk_start(&self, chunk: usize) -> NonNull<u8> {
+        self.address(GranuleIndex::new(chunk * CHUNK_GRANULES))
     }
 
     /// The metadata of a chunk's slabs. The caller knows the chunk to be committed: it holds a span of it, or saw
@@ -332,55 +396,138 @@ impl Region {
         (first, end.saturating_sub(first.addr().get()))
     }
 
+    fn committed_in(&self, chunk: usize) -> &MappedSet {
+        &self.group(chunk / GROUP_CHUNKS).committed
+    }
+
     /// Is the chunk committed?
     pub fn is_committed(&self, chunk: usize) -> bool {
-        // ordering: Acquire [COMMIT-CHUNK] pairs with Release in `commit`.
-        self.group(chunk / GROUP_CHUNKS).committed.load(Ordering::Acquire) >> (chunk % GROUP_CHUNKS) & 1 != 0
+        self.committed_in(chunk).mapped() >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
     /// Commits those chunks that are not, and their neighbours up to whole steps, backed by huge pages as `huge_pages`
-    /// says; with one call for all metadata and one for all memory from the first of them to the last: a refusal leaves
-    /// nothing half done. `false`: refused.
-    #[must_use]
-    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> bool {
-        let Some(first) = chunks.clone().find(|&chunk| !self.is_committed(chunk)) else { return true };
-        let last = chunks.rev().find(|&chunk| !self.is_committed(chunk)).map_or(first, |last| last);
-        let first = first - first % COMMIT_CHUNKS;
-        let end = (last + 1).next_multiple_of(COMMIT_CHUNKS).min(self.chunks);
-        // A chunk's metadata is not a multiple of 64 KiB pages; the pages it shares with its neighbours may be
-        // committed twice, which is harmless.
-        let meta = self.chunk_meta_start(first).cast::<u8>();
-        let meta_end = meta.addr().get() + (end - first) * size_of::<ChunkMeta>();
-        // The reservation starts at an OS page, which may be smaller than a granule: stay inside it.
-        let from = (meta.addr().get() & !(GRANULE_BYTES - 1)).max(self.start.addr().get());
-        // SAFETY: not null: an address inside the reservation.
-        let meta = unsafe { NonNull::new_unchecked(meta.as_ptr().with_addr(from)) };
-        // SAFETY: the range lies in our reservation: a chunk of slack lies behind the metadata.
-        if !unsafe { os.commit(meta, meta_end.next_multiple_of(GRANULE_BYTES) - from) } {
-            return false;
+    /// says; with one call, or two, for as many as lie side by side.
+    ///
+    /// # Errors
+    /// Some may have been committed nevertheless. Where others' memory is in the way, the region ends before it now.
+    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> Result<(), Missing> {
+        if chunks.clone().all(|chunk| self.is_committed(chunk)) {
+            return Ok(());
         }
-        let start = self.address(GranuleIndex::new(first * CHUNK_GRANULES));
-        // SAFETY: the chunks lie in our reservation.
-        if !unsafe { os.commit(start, (end - first) * CHUNK_BYTES) } {
-            return false;
+        // ordering: Relaxed, both; for the child of a fork only, in which the caller's thread is not.
+        self.committing.fetch_add(1, Ordering::Relaxed);
+        let outcome = self.commit_missing(os, chunks, huge_pages);
+        self.committing.fetch_sub(1, Ordering::Relaxed);
+        outcome
+    }
+
+    fn commit_missing<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> Result<(), Missing> {
+        let end = chunks.end.next_multiple_of(COMMIT_CHUNKS).min(self.chunks);
+        let mut from = chunks.start - chunks.start % COMMIT_CHUNKS;
+        let mut most = usize::MAX;
+        let mut has_waited = false;
+        loop {
+            from = (from..end).find(|&chunk| !self.is_committed(chunk)).unwrap_or(end);
+            if from == end {
+                return Ok(());
+            }
+            let run = self.claim_run(from..end.min(from.saturating_add(most)));
+            if run.is_empty() {
+                // Another thread is at it.
+                if has_waited {
+                    return Err(Missing::Busy);
+                }
+                has_waited = true;
+                let step = chunk_bits(&(from..from + 1));
+                platform::wait_briefly(|| !self.committed_in(from).is_busy(step));
+                continue;
+            }
+            let is_step = run.len() <= COMMIT_CHUNKS;
+            let mapped = Cell::new(self.map_run(os, &run));
+            let is_free = || mapped.get() != Err(NotMapped::Taken);
+            if is_step && !is_free() {
+                // For a moment only, perhaps.
+                platform::wait_briefly(|| {
+                    mapped.set(self.map_run(os, &run));
+                    is_free()
+                });
+            }
+            match mapped.get() {
+                Ok(()) => self.announce_run(os, &run, huge_pages),
+                Err(why) => {
+                    by_group(run.clone()).for_each(|part| self.committed_in(part.start).give_up(chunk_bits(&part)));
+                    if why == NotMapped::Taken && !is_step {
+                        // Whose memory it is shows step by step.
+                        most = (run.len() / 2).next_multiple_of(COMMIT_CHUNKS);
+                        continue;
+                    }
+                    if why == NotMapped::Taken {
+                        self.end_at(from);
+                    }
+                    return Err(why.into());
+                }
+            }
         }
+    }
+
+    /// Claims the first of `chunks` and as many behind it as nobody has committed or is about to: whole steps.
+    fn claim_run(&self, chunks: Range<usize>) -> Range<usize> {
+        let mut end = chunks.start;
+        for part in by_group(chunks.clone()) {
+            let (set, wanted) = (self.committed_in(part.start), chunk_bits(&part));
+            let claimed = set.claim(wanted);
+            let first = part.start % GROUP_CHUNKS;
+            let count = (!(claimed >> first)).trailing_zeros().min(part.len() as u32) as usize;
+            end += count;
+            set.give_up(claimed & !(low_bits(count) << first));
+            if count < part.len() {
+                break;
+            }
+        }
+        chunks.start..end
+    }
+
+    /// Maps the memory and the metadata of claimed chunks: both or none.
+    fn map_run<P: Pages>(&self, os: &Os<P>, run: &Range<usize>) -> Result<(), NotMapped> {
+        if !os.may_grow() {
+            return Err(NotMapped::Refused);
+        }
+        let (heap, bytes) = (self.chunk_start(run.start), run.len() * CHUNK_BYTES);
+        let (meta, meta_bytes) = (self.chunk_meta_start(run.end - 1).cast::<u8>(), run.len() * META_STRIDE);
+        if run.start == 0 {
+            return os.commit(meta, meta_bytes + bytes);
+        }
+        os.commit(heap, bytes)?;
+        os.commit(meta, meta_bytes).inspect_err(|_| {
+            // SAFETY: mapped just now, and not announced.
+            unsafe { os.release(heap, bytes) };
+        })
+    }
+
+    fn announce_run<P: Pages>(&self, os: &Os<P>, run: &Range<usize>, huge_pages: HugePages) {
         if let Some(advice) = advice_at_commit(huge_pages) {
-            // SAFETY: the chunks lie in our reservation and are committed.
-            unsafe { os.advise(start, (end - first) * CHUNK_BYTES, advice) };
+            // SAFETY: mapped just now.
+            unsafe { os.advise(self.chunk_start(run.start), run.len() * CHUNK_BYTES, advice) };
         }
-        let used = end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
+        let used = run.end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
         // ordering: Relaxed, see `bytes_used`.
         self.bytes_used.fetch_max(used * CHUNK_BYTES, Ordering::Relaxed);
-        for chunk in first..end {
-            // ordering: Release [COMMIT-CHUNK] pairs with Acquire in `is_committed`.
-            self.group(chunk / GROUP_CHUNKS).committed.fetch_or(1 << (chunk % GROUP_CHUNKS), Ordering::Release);
+        by_group(run.clone()).for_each(|part| self.committed_in(part.start).announce(chunk_bits(&part)));
+    }
+
+    /// In the child of a fork: whoever was mapping is not here.
+    pub fn forget_claims(&self) {
+        self.dense.forget_claims();
+        // ordering: Relaxed; the caller is alone.
+        if self.committing.swap(0, Ordering::Relaxed) != 0 {
+            (0..self.dense.end()).for_each(|group| self.group(group).committed.forget_claims());
         }
-        true
     }
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
     pub fn committed(&self) -> usize {
-        self.dense.bytes() + self.committed_chunks().count() * (CHUNK_BYTES + size_of::<ChunkMeta>())
+        let (from, end) = dense_range(self.chunks, self.dense.end());
+        end - from + self.committed_chunks().count() * (CHUNK_BYTES + META_STRIDE)
     }
 
     /// The first byte of a granule.

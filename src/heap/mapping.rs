@@ -94,7 +94,7 @@ fn blocks_that_live_are_given_back_with_the_heap() {
     let heap = heap(Options::new());
     let _blocks: Vec<_> = (0..5).map(|_| large(&heap, MAPPED_BYTES_MIN)).collect();
     release(&heap);
-    assert_eq!(heap.depot().os.pages().reserved(), []);
+    assert_eq!(heap.depot().os.pages().mapped(), []);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn a_pointer_into_a_block_is_no_block() {
 fn a_kernel_without_a_place_gets_an_ordinary_block() {
     let heap = heap(Options::new());
     heap.free_large(large(&heap, MIB));
-    heap.depot().os.pages().limit_reservations(MIB);
+    heap.depot().os.pages().limit_mappings(MIB);
     let block = large(&heap, MAPPED_BYTES_MIN);
     assert!(heap.depot().regions.find(block.addr()).is_some());
     let grown = heap.resize_large(block, 2 * MAPPED_BYTES_MIN, ALIGN);

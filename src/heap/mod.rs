@@ -152,6 +152,8 @@ impl<P: Pages> Heap<P> {
     /// In the child of a fork, before it does anything else: the threads of all other caches are gone.
     pub fn note_fork(&self, me: Option<OwnerIndex>) {
         self.depot.hand.reset();
+        self.depot.forget_claims();
+        self.owners.forget_claims();
         self.depot.recount();
         self.owners.note_gone(me);
         // Whoever had taken the alarm may be gone as well.
@@ -229,13 +231,7 @@ impl<P: Pages> Heap<P> {
     fn allocate_late(&self, size: usize, align: usize) -> *mut u8 {
         let Some(bytes) = size.max(1).checked_add(align.max(GRANULE_BYTES)) else { return core::ptr::null_mut() };
         let bytes = bytes.next_multiple_of(GRANULE_BYTES);
-        let Some(start) = self.depot.os.reserve(bytes) else { return core::ptr::null_mut() };
-        // SAFETY: our own reservation.
-        if !unsafe { self.depot.os.commit(start, bytes) } {
-            // SAFETY: our own reservation, which nobody has seen.
-            unsafe { self.depot.os.release(start, bytes) };
-            return core::ptr::null_mut();
-        }
+        let Some(start) = self.depot.os.map(bytes) else { return core::ptr::null_mut() };
         start.as_ptr().map_addr(|address| address.next_multiple_of(align))
     }
 
@@ -246,6 +242,30 @@ impl<P: Pages> Heap<P> {
         }
     }
 
+    /// Gives home what all threads' caches have, whether they run or not. `true`: no block is live.
+    ///
+    /// # Safety
+    /// No other thread is in the heap, or uses it again.
+    pub unsafe fn empty_caches(&self) -> bool {
+        self.others().empty_resting();
+        self.owners.note_gone(None);
+        self.others().adopt_gone();
+        let mut regions = self.depot.regions.iter();
+        let are_unused = regions.all(|region| region.committed_chunks().all(|chunk| region.is_unused(chunk)));
+        are_unused && self.depot.mappings.iter().next().is_none()
+    }
+
+    /// Gives everything back but chunks with live blocks, and closes the heap. Returns the bytes that were mapped and those
+    /// unmapped.
+    ///
+    /// # Safety
+    /// No other thread is in the heap, or uses it again; the caches are empty. Live blocks stay.
+    pub unsafe fn release_unused(&self) -> (usize, usize) {
+        self.release_free();
+        // SAFETY: the caller's promise.
+        unsafe { self.close(false) }
+    }
+
     /// Gives everything back and closes the heap. Returns the bytes that were mapped and those unmapped.
     ///
     /// # Safety
@@ -253,13 +273,22 @@ impl<P: Pages> Heap<P> {
     pub unsafe fn release(&self) -> (usize, usize) {
         // Not for the memory: a block that an ended thread has freed twice is noticed when it comes home.
         self.others().empty_resting();
+        // SAFETY: the caller's promise.
+        unsafe { self.close(true) }
+    }
+
+    /// Closes the heap and gives it back; chunks with live blocks only if `also_live`.
+    ///
+    /// # Safety
+    /// As for `release` and `release_unused`.
+    unsafe fn close(&self, also_live: bool) -> (usize, usize) {
         // ordering: Relaxed; the caller is alone.
         self.closed.store(1, Ordering::Relaxed);
         let before = self.depot.os.mapped();
         // SAFETY: the caller's promise.
         unsafe { self.owners.release(&self.depot) };
         // SAFETY: the caller's promise.
-        unsafe { self.depot.release() };
+        unsafe { self.depot.release(also_live) };
         (before, before - self.depot.os.mapped())
     }
 

@@ -131,11 +131,21 @@ fn scenario(heap: &Heap<FakePages>) -> usize {
     user.refused
 }
 
-fn heap(largest_reservation: usize) -> Box<Heap<FakePages>> {
+/// How much address space there is.
+#[derive(Clone, Copy)]
+enum Space {
+    Plenty,
+    /// A number that only one test has, and bytes.
+    Limited(usize, usize),
+}
+
+fn heap(space: Space) -> Box<Heap<FakePages>> {
     let heap = Box::new(Heap::new(FakePages::new()));
     // A low bound, so that purging is part of the scenario.
     heap.configure(&Options { dirty_bytes_max: 8 << 20, ..Options::new() });
-    heap.depot().os.pages().limit_reservations(largest_reservation);
+    if let Space::Limited(number, bytes) = space {
+        heap.depot().os.pages().limit_space(number, bytes);
+    }
     heap
 }
 
@@ -143,13 +153,13 @@ fn release(heap: &Heap<FakePages>) {
     // SAFETY: the heap is this test's, and all its blocks are freed.
     let (mapped, unmapped) = unsafe { heap.release() };
     assert_eq!(mapped, unmapped);
-    assert_eq!(heap.depot().os.pages().reserved(), [], "everything reserved was released");
+    assert_eq!(heap.depot().os.pages().mapped(), [], "everything mapped was released");
 }
 
 /// Runs the scenario once for each call that it makes, which `refuse` turns into a refusal. Returns how many requests
 /// of the program were refused.
-fn refuse_each(largest_reservation: usize, refuse: fn(u64) -> Refuse) -> usize {
-    let clean = heap(largest_reservation);
+fn refuse_each(space: Space, refuse: fn(u64) -> Refuse) -> usize {
+    let clean = heap(space);
     clean.depot().os.pages().refuse(Refuse::None);
     assert_eq!(scenario(&clean), 0, "without a refusal every request is served");
     let calls = clean.depot().os.pages().calls();
@@ -157,7 +167,7 @@ fn refuse_each(largest_reservation: usize, refuse: fn(u64) -> Refuse) -> usize {
     assert!(calls > 40, "the scenario asks the kernel often: {calls}");
     let mut nulls = 0;
     for number in 1..=calls {
-        let heap = heap(largest_reservation);
+        let heap = heap(space);
         let pages = heap.depot().os.pages();
         pages.refuse(refuse(number));
         nulls += scenario(&heap);
@@ -171,27 +181,49 @@ fn refuse_each(largest_reservation: usize, refuse: fn(u64) -> Refuse) -> usize {
 
 #[test]
 fn a_refused_call_loses_nothing() {
-    assert_eq!(refuse_each(usize::MAX, Refuse::Call), 0, "one refusal is made good by a second attempt");
+    assert_eq!(refuse_each(Space::Plenty, Refuse::Call), 0, "one refusal is made good by a second attempt");
 }
 
 #[test]
 fn a_refused_call_loses_nothing_where_address_space_is_scarce() {
-    assert_eq!(refuse_each(512 << 20, Refuse::Call), 0, "one refusal is made good by a second attempt");
+    assert_eq!(
+        refuse_each(Space::Limited(1, 512 << 20), Refuse::Call),
+        0,
+        "one refusal is made good by a second attempt"
+    );
 }
 
 #[test]
 fn a_kernel_that_refuses_from_some_call_on_loses_nothing() {
-    assert!(refuse_each(usize::MAX, Refuse::From) > 0, "the program is told");
+    assert!(refuse_each(Space::Plenty, Refuse::From) > 0, "the program is told");
+}
+
+#[test]
+fn memory_of_others_is_never_touched_and_costs_no_request() {
+    let clean = heap(Space::Plenty);
+    clean.depot().os.pages().send_stranger(0);
+    assert_eq!(scenario(&clean), 0);
+    let commits = clean.depot().os.pages().commits();
+    release(&clean);
+    assert!(commits > 15, "the scenario maps often: {commits}");
+    for number in 1..=commits {
+        let heap = heap(Space::Plenty);
+        heap.depot().os.pages().send_stranger(number);
+        assert_eq!(scenario(&heap), 0, "a stranger in the way of commit {number} of {commits}");
+        assert_eq!(scenario(&heap), 0, "the same again");
+        release(&heap);
+        heap.depot().os.pages().see_stranger_off();
+    }
 }
 
 #[test]
 fn a_small_address_space_is_filled_by_several_regions() {
-    let heap = heap(64 << 20);
+    const SPACE: usize = 400 << 20;
+    let heap = heap(Space::Limited(2, SPACE));
     let mut user = User { heap: &heap, cached: heap.register(), refused: 0 };
-    let blocks: Vec<Block> = (0..100).filter_map(|_| user.allocate(3 << 20)).collect();
-    assert_eq!(blocks.len(), 100, "300 MB in regions of 16 MiB");
-    assert!(heap.depot().regions.iter().count() > 5);
-    assert!(user.allocate(100 << 20).is_none(), "more than any reservation may have");
+    let blocks: Vec<Block> = std::iter::from_fn(|| user.allocate(3 << 20)).collect();
+    assert!(blocks.len() * (3 << 20) > SPACE / 2, "{} blocks", blocks.len());
+    assert!(heap.depot().regions.iter().count() > 1);
     blocks.iter().for_each(|block| user.free(block));
     heap.check();
     heap.unregister(user.cached.as_ref().expect("there is memory for a cache"));
@@ -200,7 +232,7 @@ fn a_small_address_space_is_filled_by_several_regions() {
 
 #[test]
 fn a_released_heap_serves_late_calls() {
-    let heap = heap(usize::MAX);
+    let heap = heap(Space::Plenty);
     let mut user = User { heap: &heap, cached: None, refused: 0 };
     let early = user.allocate(64).expect("memory");
     release(&heap);

@@ -24,7 +24,7 @@ use crate::units::GranuleIndex;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space reserved; most of it costs nothing.
+    /// Address space that is mapped: what is committed, and pages that were needed for a moment.
     pub mapped: u64,
     /// Memory that may be touched: what a strict-overcommit system charges.
     pub committed: u64,
@@ -208,7 +208,7 @@ impl<P: Pages> Heap<P> {
         }
         stats.committed += self.depot.mappings.table_bytes() as u64;
         stats.metadata += self.depot.mappings.table_bytes() as u64;
-        for (_, committed) in [self.depot.magazines.extent(), self.owners.extent()] {
+        for committed in [self.depot.magazines.committed(), self.owners.committed()] {
             stats.committed += committed as u64;
             stats.metadata += committed as u64;
         }

@@ -329,9 +329,14 @@ impl Owners {
         if (number as usize) < self.made() { Some(self.owner(OwnerIndex(number))) } else { None }
     }
 
-    /// Bytes of address space, and bytes committed.
-    pub fn extent(&self) -> (usize, usize) {
-        self.range.extent()
+    /// Bytes committed.
+    pub fn committed(&self) -> usize {
+        self.range.committed()
+    }
+
+    /// In the child of a fork: whoever was mapping memory is not here.
+    pub fn forget_claims(&self) {
+        self.range.forget_claims();
     }
 
     /// Gives everything back to the OS.

@@ -1,11 +1,12 @@
-//! A kernel for tests: the real one, but it refuses when told to, and knows what was never given back.
+//! A kernel for tests: the real one, but it refuses when told to, or says that a place is taken, and knows what was never
+//! given back.
 
 use super::platform::SystemPages;
-use super::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
-use crate::config::HUGE_PAGE_BYTES;
+use super::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
+use crate::config::{CHUNK_BYTES, GRANULE_BYTES, HUGE_PAGE_BYTES};
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use core::ptr::NonNull;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 /// What becomes of pages that are to be moved, and of ranges that are to be mapped anew.
@@ -17,6 +18,8 @@ pub(crate) enum Moves {
     /// The target, or the range, is somebody else's afterwards.
     Lost,
 }
+/// What a stranger's memory is full of.
+const STRANGER: u8 = 0x5a;
 
 /// Which calls are refused. Calls are counted from 1; `release` cannot be refused and is not counted.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +37,22 @@ pub(crate) struct FakePages {
     last: AtomicU64,
     /// 1 once a call was refused.
     refused: AtomicU8,
-    /// Bytes of the largest reservation that is not refused.
+    /// Before which call of `commit`, counted from 1, a stranger maps memory in its place.
+    stranger_comes: AtomicU64,
+    /// Where the stranger's memory is; 0: it has none.
+    stranger: AtomicUsize,
+    commits: AtomicU64,
+    /// Bytes of the largest mapping at a place of its choice that is not refused.
     largest: AtomicUsize,
+    /// Where the address space ends and begins, if that is limited; else 0.
+    top: AtomicUsize,
+    lowest: AtomicUsize,
     /// Milliseconds that the clock shows.
     now_ms: AtomicU64,
     /// Bytes of an OS page, a multiple of the real one.
     page_bytes: AtomicUsize,
-    reserved: Mutex<Vec<(usize, usize)>>,
+    /// What is mapped: each range's end, by its start.
+    mapped: Mutex<BTreeMap<usize, usize>>,
     moves: Mutex<Moves>,
     /// How often pages were to be moved.
     moves_asked: AtomicUsize,
@@ -68,10 +80,15 @@ impl FakePages {
             first: AtomicU64::new(u64::MAX),
             last: AtomicU64::new(0),
             refused: AtomicU8::new(0),
+            stranger_comes: AtomicU64::new(0),
+            stranger: AtomicUsize::new(0),
+            commits: AtomicU64::new(0),
             largest: AtomicUsize::new(usize::MAX),
+            top: AtomicUsize::new(0),
+            lowest: AtomicUsize::new(0),
             now_ms: AtomicU64::new(1),
             page_bytes: AtomicUsize::new(4 << 10),
-            reserved: Mutex::new(Vec::new()),
+            mapped: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(Moves::Granted),
             moves_asked: AtomicUsize::new(0),
             huge_pages: Mutex::new(HugePages {
@@ -97,9 +114,51 @@ impl FakePages {
         self.last.store(last, Ordering::SeqCst);
     }
 
-    /// Refuses reservations of more than `bytes`, as a memory limit does.
-    pub(crate) fn limit_reservations(&self, bytes: usize) {
+    /// Maps a page in the middle of what the `number`th commit from now on asks for, just before it; 0: never.
+    pub(crate) fn send_stranger(&self, number: u64) {
+        self.commits.store(0, Ordering::SeqCst);
+        self.stranger_comes.store(number, Ordering::SeqCst);
+    }
+
+    /// Nobody has touched the stranger's page, which goes.
+    pub(crate) fn see_stranger_off(&self) {
+        let page = NonNull::new(self.stranger.swap(0, Ordering::SeqCst) as *mut u8).expect("the stranger came");
+        // SAFETY: mapped by `meet_stranger`.
+        let bytes = unsafe { core::slice::from_raw_parts(page.as_ptr(), GRANULE_BYTES) };
+        assert!(bytes.iter().all(|&byte| byte == STRANGER));
+        // SAFETY: as above; the slice is not used any more.
+        unsafe { SystemPages.release(page, GRANULE_BYTES) };
+    }
+
+    fn meet_stranger(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: within the range that is about to be mapped.
+        let page = unsafe { start.add((bytes / 2) & !(GRANULE_BYTES - 1)) };
+        if SystemPages.commit(page, GRANULE_BYTES).is_ok() {
+            // SAFETY: mapped just now.
+            unsafe { page.write_bytes(STRANGER, GRANULE_BYTES) };
+            self.stranger.store(page.addr().get(), Ordering::SeqCst);
+        }
+    }
+
+    /// Commits since `send_stranger`.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::SeqCst)
+    }
+
+    /// Refuses to map more than `bytes` at a place of its choice.
+    pub(crate) fn limit_mappings(&self, bytes: usize) {
         self.largest.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Has address space for so many bytes only, far from all else, and from those of other numbers.
+    pub(crate) fn limit_space(&self, number: usize, bytes: usize) {
+        const FAR: usize = 1 << 44;
+        const APART: usize = 1 << 36;
+        // SAFETY: getauxval has no conditions. The kernel's random bytes lie on the stack, near the end of the address space.
+        let stack = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1);
+        let top = stack - FAR - number * APART;
+        self.top.store(top, Ordering::SeqCst);
+        self.lowest.store(top - bytes, Ordering::SeqCst);
     }
 
     /// Grants moves from now on, or not.
@@ -169,9 +228,35 @@ impl FakePages {
         self.refused.load(Ordering::SeqCst) != 0
     }
 
-    /// Reservations that were not released.
-    pub(crate) fn reserved(&self) -> Vec<(usize, usize)> {
-        self.reserved.lock().unwrap().clone()
+    /// Ranges that were not released: start and bytes.
+    pub(crate) fn mapped(&self) -> Vec<(usize, usize)> {
+        self.mapped.lock().unwrap().iter().map(|(&start, &end)| (start, end - start)).collect()
+    }
+
+    /// Notes a new mapping, joined with its neighbours.
+    fn note_mapped(&self, start: NonNull<u8>, bytes: usize) {
+        let mut mapped = self.mapped.lock().unwrap();
+        let (mut from, mut end) = (start.addr().get(), start.addr().get() + bytes);
+        assert!(mapped.range(..end).next_back().is_none_or(|(_, &before)| before <= from), "mapped twice");
+        if let Some(behind) = mapped.remove(&end) {
+            end = behind;
+        }
+        if let Some((&before, _)) = mapped.range(..from).next_back().filter(|&(_, &end)| end == from) {
+            from = before;
+        }
+        mapped.insert(from, end);
+    }
+
+    fn forget_mapped(&self, start: NonNull<u8>, bytes: usize) {
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        let mut mapped = self.mapped.lock().unwrap();
+        let (before, behind) = mapped.range(..=from).next_back().map(|(&start, &end)| (start, end)).unwrap();
+        mapped.remove(&before);
+        for (start, end) in [(before, from), (end, behind)] {
+            if start < end {
+                mapped.insert(start, end);
+            }
+        }
     }
 
     fn grants(&self) -> bool {
@@ -183,56 +268,71 @@ impl FakePages {
         !refuses
     }
 
-    fn is_reserved(&self, start: NonNull<u8>, bytes: usize) -> bool {
+    fn is_mapped(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let (from, end) = (start.addr().get(), start.addr().get() + bytes);
-        self.reserved.lock().unwrap().iter().any(|&(start, bytes)| start <= from && end <= start + bytes)
+        self.mapped.lock().unwrap().range(..=from).next_back().is_some_and(|(_, &mapped)| end <= mapped)
     }
 }
 
 // SAFETY: the real pages, or a refusal.
 unsafe impl Pages for FakePages {
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        if bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
+    fn hold(&self, bytes: usize) -> Option<NonNull<u8>> {
+        if !self.grants() {
             return None;
         }
-        let start = SystemPages.reserve(bytes)?;
-        self.reserved.lock().unwrap().push((start.addr().get(), bytes));
-        Some(start)
+        let limited = NonNull::new(core::ptr::without_provenance_mut(self.top.load(Ordering::SeqCst)));
+        let at_top = limited.filter(|&top| SystemPages.commit(top, bytes).is_ok());
+        at_top.or_else(|| SystemPages.hold(bytes)).inspect(|&start| self.note_mapped(start, bytes))
+    }
+
+    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>> {
+        assert!(self.is_mapped(start, bytes), "remap of what is not mapped");
+        if new_bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
+            return None;
+        }
+        // SAFETY: the same promise.
+        let moved = unsafe { SystemPages.remap(start, bytes, new_bytes) }?;
+        self.forget_mapped(start, bytes);
+        self.note_mapped(moved, new_bytes);
+        Some(moved)
+    }
+
+    fn maps_upwards(&self) -> bool {
+        SystemPages.maps_upwards()
+    }
+
+    fn lowest(&self) -> usize {
+        self.lowest.load(Ordering::SeqCst).max(SystemPages.lowest())
+    }
+
+    fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped> {
+        let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
+        if number == self.stranger_comes.load(Ordering::SeqCst) {
+            self.meet_stranger(start, bytes);
+        }
+        // Another test's heap may lie there: that is no call of the scenario.
+        let mapped = SystemPages.commit(start, bytes);
+        if mapped == Err(NotMapped::Taken) || self.grants() {
+            return mapped.inspect(|()| self.note_mapped(start, bytes));
+        }
+        if mapped.is_ok() {
+            // SAFETY: mapped just now.
+            unsafe { SystemPages.release(start, bytes) };
+        }
+        Err(NotMapped::Refused)
     }
 
     fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
         if bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
             return None;
         }
-        let start = SystemPages.map(bytes)?;
-        self.reserved.lock().unwrap().push((start.addr().get(), bytes));
-        Some(start)
-    }
-
-    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>> {
-        assert!(self.is_reserved(start, bytes), "remap of what is not mapped");
-        if new_bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
-            return None;
-        }
-        let mut reserved = self.reserved.lock().unwrap();
-        // SAFETY: the same promise.
-        let moved = unsafe { SystemPages.remap(start, bytes, new_bytes) }?;
-        let known = reserved.iter().position(|&range| range == (start.addr().get(), bytes));
-        reserved.swap_remove(known.expect("remap of a whole mapping"));
-        reserved.push((moved.addr().get(), new_bytes));
-        Some(moved)
-    }
-
-    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        assert!(self.is_reserved(start, bytes), "commit outside of a reservation");
-        // SAFETY: the same promise.
-        self.grants() && unsafe { SystemPages.commit(start, bytes) }
+        SystemPages.map(bytes).inspect(|&start| self.note_mapped(start, bytes))
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let page = self.page_bytes();
         assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "purge of parts of pages");
-        assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
+        assert!(self.is_mapped(start, bytes), "purge of what is not mapped");
         // SAFETY: the same promise.
         self.grants() && unsafe { SystemPages.purge(start, bytes) }
     }
@@ -241,7 +341,7 @@ unsafe impl Pages for FakePages {
         let page = self.page_bytes();
         for &PageRun { start, bytes } in runs {
             assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "purge of parts of pages");
-            assert!(self.is_reserved(start, bytes), "purge outside of a reservation");
+            assert!(self.is_mapped(start, bytes), "purge of what is not mapped");
         }
         // SAFETY: the same promise. What the real kernel cannot do at once it does one by one.
         self.grants()
@@ -253,13 +353,13 @@ unsafe impl Pages for FakePages {
     unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool {
         let page = self.page_bytes();
         assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "parts of pages brought in");
-        assert!(self.is_reserved(start, bytes), "pages brought in outside of a reservation");
+        assert!(self.is_mapped(start, bytes), "pages brought in of what is not mapped");
         // SAFETY: the same promise.
         self.grants() && unsafe { SystemPages.populate(start, bytes) }
     }
 
     unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage {
-        assert!(self.is_reserved(start, HUGE_PAGE_BYTES), "huge page outside of a reservation");
+        assert!(self.is_mapped(start, HUGE_PAGE_BYTES), "huge page of what is not mapped");
         let mut huge_pages = self.huge_pages.lock().unwrap();
         huge_pages.begun += 1;
         if huge_pages.has != HugePage::None {
@@ -274,12 +374,12 @@ unsafe impl Pages for FakePages {
     }
 
     unsafe fn split_huge_page(&self, start: NonNull<u8>) {
-        assert!(self.is_reserved(start, HUGE_PAGE_BYTES), "split outside of a reservation");
+        assert!(self.is_mapped(start, HUGE_PAGE_BYTES), "split of what is not mapped");
         self.huge_pages.lock().unwrap().split.insert(start.addr().get());
     }
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
-        assert!(self.is_reserved(from, bytes) && self.is_reserved(to, bytes), "relocate outside of a reservation");
+        assert!(self.is_mapped(from, bytes) && self.is_mapped(to, bytes), "relocate of what is not mapped");
         self.moves_asked.fetch_add(1, Ordering::SeqCst);
         match self.moves() {
             // SAFETY: the same promise.
@@ -297,7 +397,7 @@ unsafe impl Pages for FakePages {
     }
 
     unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed {
-        assert!(self.is_reserved(start, bytes), "renew outside of a reservation");
+        assert!(self.is_mapped(start, bytes), "renew of what is not mapped");
         match self.moves() {
             // SAFETY: the same promise.
             Moves::Granted => unsafe { SystemPages.renew(start, bytes) },
@@ -310,7 +410,7 @@ unsafe impl Pages for FakePages {
     }
 
     unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
-        assert!(self.is_reserved(start, bytes), "advice outside of a reservation");
+        assert!(self.is_mapped(start, bytes), "advice of what is not mapped");
         let (from, end) = (start.addr().get(), start.addr().get() + bytes);
         let (down, up) = (|address| address & !(HUGE_PAGE_BYTES - 1), from.next_multiple_of(HUGE_PAGE_BYTES));
         let advised = &mut self.huge_pages.lock().unwrap().advised;
@@ -338,12 +438,8 @@ unsafe impl Pages for FakePages {
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
-        let mut reserved = self.reserved.lock().unwrap();
-        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
-        let known = reserved.iter().position(|&(start, bytes)| start <= from && end <= start + bytes);
-        let (before, whole) = reserved.swap_remove(known.expect("release of what was reserved"));
-        let rest = [(before, from - before), (end, before + whole - end)];
-        reserved.extend(rest.into_iter().filter(|&(_, bytes)| bytes != 0));
+        assert!(self.is_mapped(start, bytes), "release of what is not mapped");
+        self.forget_mapped(start, bytes);
         // SAFETY: the same promise.
         unsafe { SystemPages.release(start, bytes) };
     }

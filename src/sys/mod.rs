@@ -3,13 +3,16 @@
 //! ```text
 //! # Role        the seam `Pages` (address space, clock), and per platform: threads' ends, the process's end, forks, the
 //!               purging thread, fatal reports
-//! # States      of a range of address space:
+//! # States      of a range of address space. What is placed is not held: the kernel may give it to anyone who asks,
+//!               so it is looked at when it is committed.
 //! ```
 //!
 //! ```text
-//! (nothing) --reserve--> Reserved --commit--> Zeroed --first write--> Dirty
-//!     ^                     |                   ^                       |
-//!     +------release--------+-- release --------+------ purge ----------+
+//!                      +--> Taken: somebody else's, never touched
+//!                      |
+//! (nothing) --place--> Placed --commit--> Zeroed --first write--> Dirty
+//!     ^                                   |   ^                     |
+//!     +------------- release -------------+   +------- purge -------+
 //! ```
 //!
 //! ```text
@@ -44,6 +47,15 @@ impl PageRun {
     pub fn end(&self) -> usize {
         self.start.addr().get() + self.bytes
     }
+}
+
+/// Why a range could not be mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMapped {
+    /// Something is mapped there already, in parts at least.
+    Taken,
+    /// No memory, or more address space or mappings than the process may have.
+    Refused,
 }
 
 /// What became of a relocation.
@@ -103,19 +115,23 @@ pub enum HugePage {
 /// An implementation hands out ranges that nobody else uses, aligned to the OS page at least; committed memory
 /// that was never written, and purged memory, reads as zero.
 pub unsafe trait Pages: Sync {
-    /// A new range of address space without access and without charge, or `None`.
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
+    /// Maps `bytes` anywhere, without access; `None`: refused.
+    fn hold(&self, bytes: usize) -> Option<NonNull<u8>>;
 
-    /// New memory, readable and writable, at a place of the kernel's choice, or `None`.
-    fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
+    /// Does the kernel map upwards, each mapping behind the last? Else downwards.
+    fn maps_upwards(&self) -> bool;
 
-    /// Makes reserved memory readable and writable. Idempotent: committed memory stays as it is.
-    /// `false`: refused, nothing changed.
+    /// The lowest address that is worth trying: below lie programs.
+    fn lowest(&self) -> usize;
+
+    /// Maps the range, readable and writable, where nothing is mapped. All of it, or nothing of it.
     ///
-    /// # Safety
-    /// The range lies in one reservation of this object.
-    #[must_use]
-    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool;
+    /// # Errors
+    /// See `NotMapped`; nothing has changed then.
+    fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped>;
+
+    /// Maps `bytes` anywhere, readable and writable; `None`: refused.
+    fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
 
     /// Gives the pages back and keeps the address space; the range reads as zero afterwards.
     /// `false`: refused, the contents are unchanged.
@@ -190,9 +206,9 @@ pub unsafe trait Pages: Sync {
     /// The range is one that `map` or `remap` returned, or what is left of one, and the caller has it to itself.
     unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>>;
 
-    /// Gives a reservation back, or a mapping or a part of one.
+    /// Unmaps a range.
     ///
     /// # Safety
-    /// The range is one that `reserve` returned, or part of one that `map` or `remap` did, and nobody uses it any more.
+    /// All of it came from `commit`, `map`, `remap` or `hold`, and nobody uses it any more.
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
 }

@@ -37,6 +37,12 @@ extern "C" fn use_threads(count: usize) -> usize {
     count
 }
 
+/// A block of so many bytes that nobody frees.
+#[unsafe(no_mangle)]
+extern "C" fn leak(bytes: usize) -> usize {
+    vec![7_u8; bytes].leak().as_ptr().expose_provenance()
+}
+
 /// Threads that have a cache here.
 #[unsafe(no_mangle)]
 extern "C" fn threads(_: usize) -> usize {

@@ -17,9 +17,12 @@
 //! block from before is gone.
 //!
 //! In a shared library with a copy of the allocator of its own, `.fini_array` may run at `dlclose`, after which a
-//! registered handler would be gone: there, too, the work is done at once.
+//! registered handler would be gone: there, too, the work is done at once. Which of the two it is matters where other
+//! threads run: at the end of the process they may be in the library still, after `dlclose` they cannot. `Unloading` knows
+//! by a handler that step 2 runs, and `dlclose` does not.
 
 use super::cancel::NotCancelled;
+use crate::sync::{AtomicU8, Ordering};
 
 /// What runs at the end of the process.
 pub trait ProcessEnd {
@@ -39,6 +42,58 @@ pub fn arrange_release<E: ProcessEnd>() {
     last_handler::<E>(core::ptr::null_mut());
 }
 
+/// Tells the unloading of the library that this code is part of from the end of the process.
+#[derive(Debug)]
+pub struct Unloading(AtomicU8);
+
+/// Nobody would tell of the process's end.
+const UNKNOWN: u8 = 0;
+const LOADED: u8 = 1;
+/// The process ends.
+const ENDING: u8 = 2;
+
+impl Unloading {
+    /// Not known until `begin`.
+    #[cfg(not(loom))]
+    pub const fn new() -> Self {
+        Self(AtomicU8::new(UNKNOWN))
+    }
+
+    /// From a constructor: will know, if this is a library that can be unloaded.
+    pub fn begin(&'static self) {
+        #[cfg(target_env = "gnu")]
+        if !in_main_program() {
+            let this = core::ptr::from_ref(self).cast_mut().cast::<libc::c_void>();
+            // SAFETY: `this` is static; as the handler's library it names none that the C library knows, so that `dlclose`
+            // leaves the handler to `take`.
+            if unsafe { __cxa_atexit(note_end, this, this) } == 0 {
+                // ordering: Relaxed, here and below: the end of the process orders it.
+                self.0.store(LOADED, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// From a function in `.fini_array`: is the library being unloaded? No thread can be in it, or come back to it, then.
+    pub fn take(&'static self) -> bool {
+        // ordering: Relaxed, as above.
+        let is_unloading = self.0.load(Ordering::Relaxed) == LOADED;
+        #[cfg(target_env = "gnu")]
+        if is_unloading {
+            // SAFETY: takes out, and runs, the one handler that `begin` has registered in that name.
+            unsafe { __cxa_finalize(core::ptr::from_ref(self).cast_mut().cast()) };
+        }
+        is_unloading
+    }
+}
+
+#[cfg(target_env = "gnu")]
+extern "C" fn note_end(unloading: *mut libc::c_void) {
+    // SAFETY: what `begin` has registered.
+    let unloading = unsafe { &*unloading.cast_const().cast::<Unloading>() };
+    // ordering: Relaxed, as above.
+    unloading.0.store(ENDING, Ordering::Relaxed);
+}
+
 extern "C" fn last_handler<E: ProcessEnd>(_argument: *mut libc::c_void) {
     E::end_of_process();
 }
@@ -56,6 +111,8 @@ unsafe extern "C" {
         argument: *mut libc::c_void,
         library: *mut libc::c_void,
     ) -> libc::c_int;
+
+    fn __cxa_finalize(library: *mut libc::c_void);
 
     /// The ELF header of the object that this code is linked into; every linker defines it.
     static __ehdr_start: ElfHeader;

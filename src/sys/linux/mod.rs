@@ -17,7 +17,7 @@ mod terminate;
 mod thread;
 mod worker;
 
-pub use end::{ProcessEnd, arrange_release, flush_stdio, other_threads};
+pub use end::{ProcessEnd, Unloading, arrange_release, flush_stdio, other_threads};
 pub use environ::{for_each_variable, has_environment};
 pub use file::{append, parent_id, process_id, program_path};
 pub use fork::{AroundFork, around_forks, wait_briefly};

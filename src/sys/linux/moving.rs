@@ -199,11 +199,11 @@ mod tests {
 
     /// A range that bears the mark, between two others.
     fn marked() -> NonNull<u8> {
-        let reserved = SystemPages.reserve(3 * BYTES).expect("address space");
-        // SAFETY: within the reservation.
-        let start = unsafe { reserved.add(BYTES) };
-        // SAFETY: our own reservation.
-        assert!(unsafe { SystemPages.commit(start, BYTES) });
+        let held = SystemPages.hold(3 * BYTES).expect("address space");
+        // SAFETY: within the mapping.
+        let start = unsafe { held.add(BYTES) };
+        unmap(start, BYTES);
+        assert_eq!(SystemPages.commit(start, BYTES), Ok(()));
         // SAFETY: our own.
         unsafe { set_mark(start) };
         start
@@ -228,7 +228,7 @@ mod tests {
     }
 
     fn release(start: NonNull<u8>) {
-        // SAFETY: within the reservation.
+        // SAFETY: within the mapping.
         unmap(unsafe { start.sub(BYTES) }, 3 * BYTES);
     }
 
@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(one_mapping(start, BYTES), 3 * GRANULE_BYTES);
         release(start);
         // With room behind, which nobody gets.
-        let alone = SystemPages.reserve(BYTES).expect("address space");
+        let alone = SystemPages.hold(BYTES).expect("address space");
         assert_eq!(one_mapping(alone, BYTES), BYTES);
         unmap(alone, BYTES);
     }

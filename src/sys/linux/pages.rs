@@ -1,8 +1,8 @@
-//! Address space through mmap, mprotect, madvise and mremap. errno is left as it was found.
+//! Address space through mmap, madvise and mremap. errno is left as it was found.
 
 use super::moving;
 use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES};
-use crate::sys::{HugeAdvice, HugePage, PageRun, Pages, Relocated, Renewed};
+use crate::sys::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// The kernel's pages.
@@ -36,27 +36,52 @@ impl Drop for KeepErrno {
 // SAFETY: mmap hands out ranges nobody else has; anonymous private pages are zero when first touched and after
 // MADV_DONTNEED.
 unsafe impl Pages for SystemPages {
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+    fn hold(&self, bytes: usize) -> Option<NonNull<u8>> {
         let _errno = KeepErrno::new();
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
-        if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
+        map_anywhere(bytes, libc::PROT_NONE)
+    }
+
+    fn maps_upwards(&self) -> bool {
+        let _errno = KeepErrno::new();
+        let Some(first) = map_anywhere(GRANULE_BYTES, libc::PROT_NONE) else { return false };
+        let second = map_anywhere(GRANULE_BYTES, libc::PROT_NONE);
+        for start in [Some(first), second].into_iter().flatten() {
+            // SAFETY: mapped just now.
+            unsafe { unmap(start, GRANULE_BYTES) };
+        }
+        second.is_some_and(|second| second > first)
+    }
+
+    fn lowest(&self) -> usize {
+        // 4 GiB: what must lie lower (programs at fixed places, MAP_32BIT) is left alone; or the least that the kernel
+        // lets a process map, 64 KiB on all processors, and some more.
+        if cfg!(target_pointer_width = "64") { 4 << (10 * 3) } else { 1 << 20 }
+    }
+
+    fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped> {
+        let _errno = KeepErrno::new();
+        let flags = NEW | libc::MAP_FIXED_NOREPLACE;
+        let place = start.as_ptr().cast::<libc::c_void>();
+        // SAFETY: takes a hole only, never what is mapped; before Linux 4.17 the place is a wish.
+        let mapped = unsafe { libc::mmap(place, bytes, READ_WRITE, flags, -1, 0) };
+        if mapped == place {
+            return Ok(());
+        }
+        if mapped == libc::MAP_FAILED {
+            // SAFETY: the location is the calling thread's own.
+            let error = unsafe { *libc::__errno_location() };
+            return Err(if error == libc::EEXIST { NotMapped::Taken } else { NotMapped::Refused });
+        }
+        if let Some(elsewhere) = NonNull::new(mapped.cast()) {
+            // SAFETY: mapped just now.
+            unsafe { unmap(elsewhere, bytes) };
+        }
+        Err(NotMapped::Taken)
     }
 
     fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
         let _errno = KeepErrno::new();
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-        let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, flags, -1, 0) };
-        if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
-    }
-
-    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        let _errno = KeepErrno::new();
-        // SAFETY: the caller's promise: the range is reserved by us. More access harms nobody.
-        unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) == 0 }
+        map_anywhere(bytes, READ_WRITE)
     }
 
     unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
@@ -164,12 +189,31 @@ unsafe impl Pages for SystemPages {
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         let _errno = KeepErrno::new();
-        // SAFETY: the caller's promise: nobody uses it.
-        if unsafe { libc::munmap(start.as_ptr().cast(), bytes) } != 0 {
-            // The kernel has joined it with a neighbour, and a process may have no further mapping. At least the pages go.
-            // SAFETY: as above.
-            unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
-        }
+        // SAFETY: the same promise.
+        unsafe { unmap(start, bytes) };
+    }
+}
+
+/// How new memory is mapped: the process's own, zero, and charged page by page as it is used.
+const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+
+fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
+    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+    let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, NEW, -1, 0) };
+    if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
+}
+
+/// Unmaps a range.
+///
+/// # Safety
+/// The caller has mapped it, and nobody uses it.
+unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    // SAFETY: the caller's promise.
+    if unsafe { libc::munmap(start.as_ptr().cast(), bytes) } != 0 {
+        // It is the middle of a mapping, and a process may have no further one. At least the pages go.
+        // SAFETY: as above.
+        unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
     }
 }
 
