@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each thread keeps small arrays of free blocks, one per size class. They refill from, and dissolve into, the
-//! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large reservation. No lock is
+//! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large region. No lock is
 //! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped, if no
 //! other thread runs. `ARCHITECTURE.md` in the repository walks through it.
 //!

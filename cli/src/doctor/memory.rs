@@ -8,10 +8,8 @@ use crate::report::bytes;
 
 /// The granule: pages may not be larger. Bytes.
 const PAGE_BYTES_MAX: u64 = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 16 << 10 } else { 64 << 10 };
-/// Below this limit of address space only a part of it can be had as blocks. Bytes.
-const SPACE_BYTES_SCARCE: u64 = 200 << 20;
-/// Above this one, there is room for the preferred reservation of 1 TiB and what else a program maps. Bytes.
-const SPACE_BYTES_PLENTY: u64 = 2 << 40;
+/// Below this limit of address space, programs and libraries need much of it. Bytes.
+const SPACE_BYTES_SCARCE: u64 = 100 << 20;
 /// A process has some dozens of mappings, and those of its libraries and threads.
 const MAPPINGS_SCARCE: u64 = 1024;
 
@@ -57,7 +55,7 @@ fn field(text: &str, name: &str) -> Option<u64> {
 
 fn overcommit(setting: Option<u64>, headroom: Option<u64>) -> Finding {
     let name = "overcommit";
-    let free = "the reserved address space costs nothing";
+    let free = "only memory that is used counts";
     match setting {
         Some(0) => Finding::new(name, Level::Ok, "0, heuristic", free),
         Some(1) => Finding::new(name, Level::Ok, "1, always", free),
@@ -66,19 +64,18 @@ fn overcommit(setting: Option<u64>, headroom: Option<u64>) -> Finding {
             let meaning = format!("only what is committed counts, 4 MiB at a time; {left} can still be committed");
             Finding::new(name, Level::Note, "2, strict", meaning)
         }
-        _ => Finding::new(name, Level::Note, "unknown", "reserved address space should cost nothing"),
+        _ => Finding::new(name, Level::Note, "unknown", "only memory that is used should count"),
     }
 }
 
 fn address_space(limit: Option<u64>) -> Finding {
     let name = "ulimit -v";
     let Some(limit) = limit else {
-        return Finding::new(name, Level::Ok, "unlimited", "1 TiB of address space is reserved in one piece");
+        return Finding::new(name, Level::Ok, "unlimited", "address space is mapped as it is used");
     };
     let (level, meaning) = match limit {
-        SPACE_BYTES_PLENTY.. => (Level::Ok, "1 TiB of address space is reserved in one piece"),
-        SPACE_BYTES_SCARCE.. => (Level::Note, "less address space is reserved at a time; nothing else changes"),
-        _ => (Level::Warning, "scarce: a quarter to two thirds of it can be had as blocks"),
+        SPACE_BYTES_SCARCE.. => (Level::Note, "what is mapped counts, 4 MiB at a time; beyond it requests fail"),
+        _ => (Level::Warning, "scarce: programs and libraries need much of it"),
     };
     Finding::new(name, level, bytes(limit), meaning)
 }
@@ -141,9 +138,8 @@ mod tests {
         assert_eq!(page(PAGE_BYTES_MAX).level, Level::Ok);
         assert_eq!(page(2 * PAGE_BYTES_MAX).level, Level::Error);
         assert_eq!(address_space(None).level, Level::Ok);
-        assert_eq!(address_space(Some(4 << 40)).level, Level::Ok);
         assert_eq!(address_space(Some(1 << 30)).level, Level::Note);
-        assert_eq!(address_space(Some(100 << 20)).level, Level::Warning);
+        assert_eq!(address_space(Some(50 << 20)).level, Level::Warning);
         assert_eq!(mappings(65530).level, Level::Ok);
         assert_eq!(mappings(100).level, Level::Warning);
         assert_eq!(data(Some(1 << 20)).level, Level::Note);

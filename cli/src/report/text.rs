@@ -49,7 +49,7 @@ fn figures(text: &mut String, record: &Record) {
     let given_back =
         record.figure("held_peak").zip(record.figure("held")).map(|(peak, held)| peak.saturating_sub(held));
     line(text, "held", &format!("{} at its peak, {} at the end", size("held_peak"), size("held")));
-    line(text, "committed", &format!("{}, of {} reserved", size("committed"), size("mapped")));
+    line(text, "committed", &format!("{}, of {} mapped", size("committed"), size("mapped")));
     line(text, "live", &format!("{} at the end", size("live")));
     let kinds = ["cached", "free", "dirty", "unusable"].map(|kind| format!("{} {kind}", size(kind)));
     line(text, "not live", &kinds.join(", "));
