@@ -2,8 +2,8 @@
 //! program's keep their memory; and what is free is given back as the options say. Also what the program sees nothing
 //! of: no signal goes astray, and errno stays what it was though calls of the kernel fail inside.
 
-use magalloc::{AtExit, Magalloc, stats};
-use process::{child, command, give, is_child, layout, on_raw_thread, say, take, use_memory};
+use magalloc::{Magalloc, stats};
+use process::{child, command, give, is_child, layout, on_raw_thread, say, set_option, take, use_memory};
 use std::alloc::GlobalAlloc;
 use std::cell::Cell;
 use std::hint::black_box;
@@ -62,22 +62,25 @@ fn repeat(times: usize, mut body: impl FnMut()) {
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
-    // Nothing is given back but at the end.
-    let silent = GLOBAL.background_thread(false).purge_delay_ms(u32::MAX);
-    let allocator = if is_child(c"unused") {
-        silent.at_exit(AtExit::Unused)
+    let is_silent = [c"unused", c"none", c"parked"].into_iter().any(is_child);
+    if is_silent {
+        // Nothing is given back but at the end.
+        set_option(c"MAGALLOC_BACKGROUND_THREAD", c"0");
+        set_option(c"MAGALLOC_PURGE_DELAY_MS", c"4294967295");
+    }
+    if is_child(c"unused") {
+        set_option(c"MAGALLOC_AT_EXIT", c"unused");
     } else if is_child(c"none") {
-        silent.at_exit(AtExit::None)
-    } else if is_child(c"parked") {
-        silent
+        set_option(c"MAGALLOC_AT_EXIT", c"none");
     } else if is_child(c"errno_enomem") || is_child(c"errno_enosys") {
         // Little may stay dirty, so that frees call the kernel.
-        GLOBAL.dirty_bytes_max(1 << 20).purge_delay_ms(0)
-    } else {
+        set_option(c"MAGALLOC_DIRTY_BYTES_MAX", c"1M");
+        set_option(c"MAGALLOC_PURGE_DELAY_MS", c"0");
+    } else if !is_silent {
         // So that there is always something to do for the thread that gives memory back.
-        GLOBAL.purge_delay_ms(20)
-    };
-    give(&allocator, take(&allocator, 64), 64);
+        set_option(c"MAGALLOC_PURGE_DELAY_MS", c"20");
+    }
+    give(&GLOBAL, take(&GLOBAL, 64), 64);
 }
 
 /// After the allocator's own end: see `late_handler`.

@@ -21,6 +21,7 @@ static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
 
 /// Purge delay of most scenarios: short, so that memory is given back all the time while others fork.
 const DELAY_MS_SHORT: u32 = 50;
+const DELAY_MS_SHORT_TEXT: &std::ffi::CStr = c"50";
 
 /// Before `main`, and before the allocator's first call, whose options hold.
 #[used]
@@ -28,15 +29,14 @@ const DELAY_MS_SHORT: u32 = 50;
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
-    let allocator = if is_child(c"purge") || is_child(c"purge_inherited") {
-        GLOBAL
-    } else if [c"adopt", c"late_frees", c"copies", c"accounts"].into_iter().any(is_child) {
+    if [c"adopt", c"late_frees", c"copies", c"accounts"].into_iter().any(is_child) {
         // Caches stay full, and pages where they are.
-        GLOBAL.background_thread(false).purge_delay_ms(u32::MAX)
-    } else {
-        GLOBAL.purge_delay_ms(DELAY_MS_SHORT)
-    };
-    process::give(&allocator, process::take(&allocator, 64), 64);
+        process::set_option(c"MAGALLOC_BACKGROUND_THREAD", c"0");
+        process::set_option(c"MAGALLOC_PURGE_DELAY_MS", c"4294967295");
+    } else if !is_child(c"purge") && !is_child(c"purge_inherited") {
+        process::set_option(c"MAGALLOC_PURGE_DELAY_MS", DELAY_MS_SHORT_TEXT);
+    }
+    process::give(&GLOBAL, process::take(&GLOBAL, 64), 64);
 }
 
 const MIB: u64 = 1 << 20;

@@ -27,6 +27,12 @@ pub fn is_child(name: &CStr) -> bool {
     !value.is_null() && unsafe { CStr::from_ptr(value) } == name
 }
 
+/// Sets an option of the allocator for this process, before its first call: as a variable of the environment.
+pub fn set_option(name: &CStr, value: &CStr) {
+    // SAFETY: both end with a zero; no other thread runs yet.
+    assert_eq!(unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) }, 0);
+}
+
 /// In a child: runs the scenario and returns. In the parent: runs the tests whose names contain an argument, or
 /// all, and ends the process if one fails.
 pub fn main(children: &[Named], tests: &[Named]) {
