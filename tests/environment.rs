@@ -13,6 +13,9 @@ static SAME: Magalloc = Magalloc::new().at_exit(AtExit::None);
 static ANOTHER: Magalloc = DEFAULT.hard_limit(TOO_MUCH / 2).report_exit(true);
 static CLOSED: Magalloc = DEFAULT.at_exit(AtExit::Unused).environment(false).report_exit(true);
 
+/// A program without a loader, which finds no other allocator in it.
+const IS_STATIC: bool = cfg!(target_feature = "crt-static");
+
 /// A request that no limit of these tests allows.
 const TOO_MUCH: usize = 64 << 20;
 
@@ -174,12 +177,19 @@ fn unknown_names_and_values_are_told_once() {
 
 fn disabled_is_the_systems_allocator() {
     with("use_own", &[]).expect(0, "used", "");
+    if IS_STATIC {
+        let line = "magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored\n";
+        return with("use_own", &[("MAGALLOC_DISABLE", "1")]).expect(0, "used", line);
+    }
     with("use_systems", &[("MAGALLOC_DISABLE", "1")]).expect(0, "used", "");
     with("grow_in_class", &[("MAGALLOC_DISABLE", "1")]).expect(0, "grown", "");
 }
 
 /// Also under valgrind, which sees each byte beyond a block of the system's.
 fn disabled_blocks_are_as_long_as_their_class() {
+    if IS_STATIC {
+        return process::skip("no block of a static program is the system's");
+    }
     if !process::is_installed("valgrind") {
         return process::skip("valgrind is not installed");
     }

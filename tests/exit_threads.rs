@@ -126,7 +126,7 @@ extern "C" fn late_handler(_argument: *mut libc::c_void) {
 
 /// Runs a child that looks at itself at last.
 fn late(name: &str) -> process::Outcome {
-    process::run(command(name).env("TEST_LATE", "1"))
+    process::run(command(name).env("TEST_LATE", "1")).without_note()
 }
 
 /// The memory that was free at the end is gone from the process.
@@ -162,7 +162,7 @@ fn end_amid_purging_unmaps_all() {
     for number in 0..PAUSES {
         let mut command = command("purging");
         command.env("TEST_LATE", "1").env("TEST_PAUSE", (number * PAUSE_STEP_US).to_string());
-        process::run(&mut command).expect_unmapped(0, if_late("gone\n"));
+        process::run(&mut command).without_note().expect_unmapped(0, if_late("gone\n"));
     }
 }
 

@@ -9,6 +9,9 @@ mod process;
 #[global_allocator]
 static GLOBAL: Magalloc = Magalloc::new().report_exit(true);
 
+/// Bytes of a granule: 16 KiB on x86, else 64 KiB.
+const GRANULE: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86")) { 16 << 10 } else { 64 << 10 };
+
 /// Sizes of a small and of a large block.
 const SMALL: usize = 64;
 const LARGE: usize = 200_000;
@@ -176,12 +179,12 @@ fn free_small(block: *mut u8, size: usize) {
     magalloc::flush_thread();
 }
 
-/// 65,536 is no multiple of 48: behind the last block of a slab, some bytes are left.
+/// A slab of such short blocks is one granule, whose bytes are no multiple of 48: behind the last block, some are left.
 fn behind_last() {
     const BYTES: usize = 48;
     let block = take(&GLOBAL, BYTES);
-    let slab = block.map_addr(|address| address & !0xffff);
-    free_small(said(slab.wrapping_add(0x10000 / BYTES * BYTES)), BYTES);
+    let slab = block.map_addr(|address| address & !(GRANULE - 1));
+    free_small(said(slab.wrapping_add(GRANULE / BYTES * BYTES)), BYTES);
 }
 
 /// A block of the C library's allocator.
