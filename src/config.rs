@@ -86,8 +86,11 @@ pub(crate) const OWNER_LIST_MAX: u8 = 2;
 pub(crate) const REST_BYTES_MAX: usize = 256 << 10;
 
 /// Words of a thread's cache, which lies behind its owner: more than half of the OS's smallest page.
-#[cfg(not(loom))]
+#[cfg(all(not(loom), target_pointer_width = "64"))]
 pub(crate) const CACHE_WORDS: usize = 448;
+/// Words of a thread's cache where a word has 4 bytes: more of them, since its 8-byte counts take two.
+#[cfg(all(not(loom), not(target_pointer_width = "64")))]
+pub(crate) const CACHE_WORDS: usize = 640;
 
 /// Threads that can have a cache at the same time; those beyond are served by the depot directly.
 #[cfg(all(not(loom), target_pointer_width = "64"))]

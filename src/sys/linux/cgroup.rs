@@ -129,15 +129,15 @@ fn limit_in(path: &[u8]) -> Option<usize> {
 }
 
 /// A limit above this many bytes is none: version 1 writes a number near 2^63 for "unlimited".
-const UNLIMITED: usize = isize::MAX as usize / 2;
+const UNLIMITED: u64 = i64::MAX as u64 / 2;
 
 /// The number at the start of a file; `None` for "max", or for one that limits nothing.
 fn number(text: &[u8]) -> Option<usize> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
-    let value = digits
-        .clone()
-        .try_fold(0usize, |value, digit| value.checked_mul(10)?.checked_add(usize::from(digit - b'0')))?;
-    (digits.count() > 0 && value < UNLIMITED).then_some(value)
+    let value =
+        digits.clone().try_fold(0u64, |value, digit| value.checked_mul(10)?.checked_add(u64::from(digit - b'0')))?;
+    // What is beyond the address space limits nothing.
+    (digits.count() > 0 && value < UNLIMITED).then(|| usize::try_from(value).ok())?
 }
 
 #[cfg(test)]

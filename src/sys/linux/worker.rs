@@ -163,7 +163,8 @@ fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<
 }
 
 fn spawn_with_stack(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
-    let mut thread = 0;
+    // SAFETY: all zeros is a valid integer or pointer: it depends on the C library which of them names a thread.
+    let mut thread: libc::pthread_t = unsafe { core::mem::zeroed() };
     // SAFETY: all zeros is valid memory for `pthread_attr_init` to fill.
     let mut attributes: libc::pthread_attr_t = unsafe { core::mem::zeroed() };
     // SAFETY: `attributes` is valid.
@@ -198,8 +199,8 @@ pub fn name_thread() {
 pub fn wait(word: &AtomicU32, value: u32, milliseconds: Option<u64>) {
     let _errno = KeepErrno::new();
     let timeout = milliseconds.map(|milliseconds| libc::timespec {
-        tv_sec: (milliseconds / 1000) as libc::time_t,
-        tv_nsec: (milliseconds % 1000 * 1_000_000) as libc::c_long,
+        tv_sec: (milliseconds / 1000) as _,
+        tv_nsec: (milliseconds % 1000 * 1_000_000) as _,
     });
     let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
