@@ -1,0 +1,102 @@
+#!/usr/bin/env bash
+# The library on other targets: its unit tests and some integration tests, built and run for musl (a static program) and
+# for a processor of 32 bits. The standard library is compiled for them, from Debian's sources of it. And what Miri would
+# run, with the memory that it would have, but without Miri.
+#
+# usage: ci/targets.sh [TARGET]...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+scratch=${CARGO_TARGET_DIR:-$root/target}/targets
+
+targets=("$@")
+if ((${#targets[@]} == 0)); then targets=(x86_64-unknown-linux-musl i686-unknown-linux-gnu); fi
+
+# What the C library, the loader, or the width of a pointer has a part in.
+tests=(by_address environment exit fork misuse realloc_zeroed size_align thread_end)
+
+install_missing() {
+    local packages=() pair said
+    for pair in /usr/bin/cargo:cargo-web /usr/bin/rustc:rustc-web /usr/bin/musl-gcc:musl-tools \
+        /usr/lib/rustlib/src/rust/library/std:rust-web-src \
+        /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib:libstd-rust-web-dev /usr/bin/i686-linux-gnu-gcc:gcc-i686-linux-gnu \
+        /usr/i686-linux-gnu/lib/ld-linux.so.2:libc6-dev-i386-cross; do
+        [[ -e ${pair%%:*} ]] || packages+=("${pair##*:}")
+    done
+    if ((${#packages[@]} == 0)); then return; fi
+    if ((EUID != 0)); then
+        echo "missing: ${packages[*]}; install them, or run this as root" >&2
+        exit 1
+    fi
+    echo "-- installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    if ! said=$(apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null 2>&1); then
+        echo "$said" >&2
+        exit 1
+    fi
+}
+
+# The package without its benches and what they depend on, which would take longer than all the rest.
+make_package() {
+    rm -rf "$scratch/package"
+    mkdir -p "$scratch/package"
+    local name
+    for name in src tests loom_tests README.md; do ln -s "$root/$name" "$scratch/package/$name"; done
+    cp Cargo.lock "$scratch/package/"
+    awk '/^\[/ { left_out = /^\[(\[bench\]\]|dev-dependencies\]|profile\.(release|bench)|target\.)/ }
+        /^(default-)?members = / { next }
+        !left_out' Cargo.toml >"$scratch/package/Cargo.toml"
+}
+
+# musl has no unwinder: gcc's serves. It asks the C library where an object lies, and is content with no answer.
+make_unwinder() {
+    [[ -e $scratch/musl/libunwind.a ]] && return
+    mkdir -p "$scratch/musl"
+    cp "$(gcc -print-file-name=libgcc_eh.a)" "$scratch/musl/new.a"
+    echo 'int _dl_find_object(void *address, void *object) { (void)address; (void)object; return -1; }' |
+        musl-gcc -c -fPIC -x c -o "$scratch/musl/no_object.o" -
+    ar r "$scratch/musl/new.a" "$scratch/musl/no_object.o"
+    mv "$scratch/musl/new.a" "$scratch/musl/libunwind.a"
+}
+
+# rustc wants a static position independent program, of which Debian's musl-gcc makes a dynamic one.
+make_linker() {
+    cat >"$scratch/musl/linker" <<'END'
+#!/bin/bash
+exec musl-gcc "${@/#-static-pie/-static}" -no-pie
+END
+    chmod 755 "$scratch/musl/linker"
+}
+
+install_missing
+make_package
+make_unwinder
+make_linker
+
+# Debian's, which comes with the sources of its standard library; to compile that, the stable compiler wants this word.
+export PATH=/usr/bin:$PATH RUSTC_BOOTSTRAP=1
+unset RUSTUP_TOOLCHAIN
+i686=/usr/i686-linux-gnu/lib
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=$scratch/musl/linker
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="-Clink-self-contained=no -L$scratch/musl"
+export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_LINKER=i686-linux-gnu-gcc
+# Programs that find their loader themselves: some start themselves again.
+link_args="-Clink-arg=-Wl,--dynamic-linker=$i686/ld-linux.so.2 -Clink-arg=-Wl,-rpath,$i686"
+export CARGO_TARGET_I686_UNKNOWN_LINUX_GNU_RUSTFLAGS=$link_args
+
+for target in "${targets[@]}"; do
+    echo "-- $target"
+    # One test at a time: 32 bits have address space for one heap.
+    threads=()
+    if [[ $target == i686-* ]]; then threads=(-- --test-threads=1); fi
+    cargo=(cargo test --quiet --no-fail-fast --manifest-path "$scratch/package/Cargo.toml" --target-dir "$scratch/build"
+        --target "$target" -Zbuild-std=std,panic_abort,panic_unwind,test)
+    "${cargo[@]}" --lib "${threads[@]}"
+    "${cargo[@]}" "${tests[@]/#/--test=}"
+done
+
+# As in README.md, "Develop".
+echo "-- as under Miri"
+RUSTFLAGS="--cfg miri" cargo test --quiet --manifest-path "$scratch/package/Cargo.toml" --target-dir "$scratch/miri" \
+    --lib -- chunk_group:: depot:: owner:: slab:: size_class:: heap::cache_bound heap::resting
