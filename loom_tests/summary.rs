@@ -30,7 +30,7 @@ impl Things {
 
     fn put(&self, place: usize) {
         self.things[place].fetch_add(1, Ordering::Relaxed);
-        self.summary.note(place);
+        self.summary.only().note(place);
     }
 
     /// Takes what is there by a load and an exchange, as a notify stack is taken.
@@ -44,8 +44,8 @@ impl Things {
     /// Takes everything that a search finds.
     fn take(&self) -> u8 {
         let (mut taken, mut from) = (0, 0);
-        while let Some(place) = self.summary.next(from) {
-            self.summary.clear(place, || {
+        while let Some(place) = self.summary.only().next(from) {
+            self.summary.only().clear(place, || {
                 taken += self.take_at(place);
                 false
             });
@@ -57,10 +57,10 @@ impl Things {
     /// Looks for something, takes nothing, and clears the bits of places where there is nothing.
     fn look(&self) -> u8 {
         let mut from = 0;
-        while let Some(place) = self.summary.next(from) {
+        while let Some(place) = self.summary.only().next(from) {
             let is_there = || self.things[place].load(Ordering::Relaxed) != 0;
             if !is_there() {
-                self.summary.clear(place, is_there);
+                self.summary.only().clear(place, is_there);
             }
             from = place + 1;
         }
@@ -132,7 +132,7 @@ fn a_note_without_a_fence_is_caught() {
 fn a_bit_cleared_without_a_second_look_is_caught() {
     assert_caught("cleared without a second look", LOST, PREEMPTIONS, || {
         let things = Things::new();
-        things.summary.note(3);
+        things.summary.only().note(3);
         let putter = spawn(&things, |things: &Things| {
             things.put(3);
             0

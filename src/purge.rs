@@ -20,6 +20,7 @@
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::depot::alarm::Call;
 use crate::depot::dirty::Due;
+use crate::depot::groups::Wanted;
 use crate::depot::huge_pages::HugePageEnd;
 use crate::granule_map::{Region, SlabRef};
 use crate::owner::Reclaim;
@@ -222,11 +223,19 @@ impl<P: Pages> Purge<'_, P> {
     fn next_unpurged(&self, cursor: Cursor) -> Option<(&Region, usize)> {
         (cursor.region..REGIONS_MAX).map_while(|number| self.others.depot.regions.get(number)).find_map(|region| {
             let from = if region.number() == cursor.region { cursor.chunk } else { 0 };
-            (from / GROUP_CHUNKS..region.groups_used()).find_map(|group| {
+            let groups = &self.others.depot.groups;
+            let mut next = from / GROUP_CHUNKS;
+            while let Some(group) = groups.next(Wanted::UNPURGED, region, next) {
                 let skip = from.saturating_sub(group * GROUP_CHUNKS) as u32;
-                let chunks = region.group(group).unpurged.chunks() & u64::MAX.checked_shl(skip).unwrap_or(0);
-                (chunks != 0).then(|| (region, group * GROUP_CHUNKS + chunks.trailing_zeros() as usize))
-            })
+                let unpurged = &region.group(group).unpurged;
+                let chunks = unpurged.chunks() & u64::MAX.checked_shl(skip).unwrap_or(0);
+                if chunks != 0 {
+                    return Some((region, group * GROUP_CHUNKS + chunks.trailing_zeros() as usize));
+                }
+                groups.clear(Wanted::UNPURGED, region, group, |group| region.group(group).unpurged.chunks() != 0);
+                next = group + 1;
+            }
+            None
         })
     }
 
@@ -241,7 +250,7 @@ impl<P: Pages> Purge<'_, P> {
         let in_slabs = !depot.settings.keeps_huge_pages_whole() && self.purge_slabs::<SLABS, RUNS>(region, chunk, due);
         let in_granules = depot.purge_due(region, chunk, due);
         if in_slabs || in_granules {
-            let _ = group.unpurged.note(chunk % GROUP_CHUNKS);
+            let _ = depot.note_unpurged_in(region, chunk);
         } else if group.spans.busy(chunk % GROUP_CHUNKS) == 0 {
             depot.purge_chunk_meta(region, chunk);
         }

@@ -142,6 +142,12 @@ impl<const CLASSES: usize> PartialSet<CLASSES> {
         self.slabs[place.chunk].fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
+    /// May there be a slab of `class`, at some moment?
+    pub fn may_have(&self, class: ClassIndex) -> bool {
+        // ordering: Acquire [HINT] as in `take`.
+        self.hint[class.get()].load(Ordering::Acquire) != 0
+    }
+
     /// Members in `chunk`, at some moment.
     pub fn members(&self, chunk: usize) -> u64 {
         // ordering: Acquire, as in `take`.

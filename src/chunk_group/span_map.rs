@@ -25,6 +25,14 @@ use crate::sync::{AtomicU64, Ordering};
 /// Run lengths, in granules, for which a group remembers exhausted chunks: exact where slabs need it.
 const RUNS: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64];
 
+/// How many run lengths there are.
+pub const LEVELS: usize = RUNS.len();
+
+/// The level by which a request of so many granules (1 to 64) looks for chunks.
+pub fn level_of(granules: usize) -> usize {
+    RUNS.iter().position(|&run| run as usize >= granules).unwrap_or(LEVELS - 1)
+}
+
 /// The shortest request, in granules, that looks for chunks by `level`.
 const fn shortest(level: usize) -> u32 {
     if level == 0 { 1 } else { RUNS[level - 1] + 1 }
@@ -73,7 +81,7 @@ impl SpanMap {
     /// Claims the lowest run of `granules` (1 to 64) that starts at a multiple of `align` granules (a power of
     /// two, at most 64), in the first `chunks` chunks.
     pub fn claim(&self, granules: usize, align: usize, chunks: usize) -> Option<Run> {
-        let level = RUNS.iter().position(|&run| run as usize >= granules)?;
+        let level = level_of(granules);
         // ordering: Acquire [EXHAUSTED] a clear bit leads to a chunk whose granules were freed before.
         let mut candidates = !self.exhausted[level].load(Ordering::Acquire) & low_bits(chunks);
         while candidates != 0 {
@@ -200,8 +208,15 @@ impl SpanMap {
         self.free_dirty(chunk) & mask & !self.aged[chunk].load(Ordering::Relaxed) == 0
     }
 
-    /// Frees claimed granules; `dirty`: they may have been written since they were claimed.
-    pub fn free(&self, chunk: usize, mask: u64, dirty: bool) {
+    /// May one of the first `chunks` chunks have a run for a request of so many granules, at some moment?
+    pub fn may_have(&self, granules: usize, chunks: usize) -> bool {
+        // ordering: Acquire [EXHAUSTED] as in `claim`.
+        !self.exhausted[level_of(granules)].load(Ordering::Acquire) & low_bits(chunks) != 0
+    }
+
+    /// Frees claimed granules; `dirty`: they may have been written since they were claimed. Returns the levels, as bits,
+    /// for which the chunk has a run now that it did not have.
+    pub fn free(&self, chunk: usize, mask: u64, dirty: bool) -> u16 {
         if dirty && !bug("dirty after the free") {
             // ordering: Relaxed; the release of `busy` below publishes it (I3). The load spares a write.
             if self.dirty[chunk].load(Ordering::Relaxed) & mask != mask {
@@ -220,13 +235,16 @@ impl SpanMap {
         }
         let run_before = longest_run(!before);
         let run_now = longest_run(!(before & !mask));
+        let mut levels = 0;
         for (level, exhausted) in self.exhausted.iter().enumerate() {
             // A chunk that had such a run before is not exhausted, or its claimant looks again (I2).
             if shortest(level) > run_before && shortest(level) <= run_now {
                 // ordering: AcqRel [EXHAUSTED] after the release of `busy`; pairs with `note_exhausted`.
                 exhausted.fetch_and(!(1 << chunk), Ordering::AcqRel);
+                levels |= 1 << level;
             }
         }
+        levels
     }
 
     /// The dirty ones of the granules of `mask`, which the caller has claimed.

@@ -10,6 +10,7 @@
 //! ```
 
 use super::alarm::Call;
+use super::groups::Wanted;
 use super::huge_pages::HUGE_PAGE_GRANULES;
 use super::spans::{Depot, Span};
 use crate::chunk_group::span_map::low_bits;
@@ -18,6 +19,7 @@ use crate::granule_map::Region;
 use crate::sync::Ordering;
 use crate::sys::{Pages, platform};
 use crate::units::GranuleIndex;
+use core::ops::Range;
 
 /// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
 const DIRTY_SLACK_SHARE: usize = 8;
@@ -98,6 +100,22 @@ impl<P: Pages> Depot<P> {
         }
     }
 
+    /// After something was freed in a chunk: a purge must look at it.
+    #[inline]
+    pub fn note_freed_in(&self, region: &Region, chunk: usize) {
+        self.note(self.note_unpurged_in(region, chunk));
+    }
+
+    /// Notes a chunk as unpurged. `true`: it was not.
+    #[inline]
+    pub fn note_unpurged_in(&self, region: &Region, chunk: usize) -> bool {
+        let is_new = region.group(chunk / GROUP_CHUNKS).unpurged.note(chunk % GROUP_CHUNKS);
+        if is_new {
+            self.groups.note(Wanted::UNPURGED, region, chunk / GROUP_CHUNKS);
+        }
+        is_new
+    }
+
     /// In the child of a fork, where nobody else is: makes the accounts what the maps say, and notes every chunk with
     /// something to purge. A thread that vanished may have been between one and the other.
     pub fn recount(&self) {
@@ -109,7 +127,7 @@ impl<P: Pages> Depot<P> {
                 held += (group.spans.busy(in_group) | free_dirty).count_ones() as usize * GRANULE_BYTES;
                 dirty += free_dirty.count_ones() as usize * GRANULE_BYTES;
                 if free_dirty != 0 {
-                    let _ = group.unpurged.note(in_group);
+                    let _ = self.note_unpurged_in(region, chunk);
                 }
             }
         }
@@ -138,7 +156,10 @@ impl<P: Pages> Depot<P> {
                     Whole::HugePages if self.settings.keeps_huge_pages_whole() => {
                         self.purge_huge_pages(region, chunk, Due::All)
                     }
-                    Whole::Granules | Whole::HugePages => self.purge_granules(region, chunk, u64::MAX),
+                    Whole::Granules | Whole::HugePages => {
+                        let beside = self.dirty_bytes().saturating_sub(most) / CHUNK_BYTES;
+                        self.purge_granules(region, chunk, u64::MAX, Beside::Below(beside))
+                    }
                 };
                 match purged {
                     // A kernel that refuses (locked memory) is not asked again at once.
@@ -157,7 +178,8 @@ impl<P: Pages> Depot<P> {
         if !self.settings.keeps_huge_pages_whole() {
             let aged = spans.age(in_group);
             let wanted = if due == Due::All { u64::MAX } else { aged };
-            return self.purge_granules(region, chunk, wanted) != Purged::Refused && spans.free_dirty(in_group) != 0;
+            let purged = self.purge_granules(region, chunk, wanted, Beside::Above(due));
+            return purged != Purged::Refused && spans.free_dirty(in_group) != 0;
         }
         let mut outcome = Purged::Bytes(0);
         // Of the chunks of a huge page, the last one that a turn comes by: what is aged in this turn is not due in it.
@@ -189,53 +211,93 @@ impl<P: Pages> Depot<P> {
         };
         let mut outcome = Purged::Bytes(0);
         for page in Self::free_huge_pages(region, chunk).filter(is_due) {
-            if !Self::claim_exact(&page) {
+            if !self.claim_exact(&page) {
                 continue; // somebody uses it
             }
-            let dirty = Self::dirty_granules(&page) * GRANULE_BYTES;
-            // At once, as in `purge_granules`.
-            self.budget.give(dirty);
-            // SAFETY: I1; its chunks are committed, as steps of commitment are whole huge pages.
-            if unsafe { self.os.purge(region.address(page.first), page.bytes()) } {
-                Self::span_cleaned(&page);
-                self.uncount_dirty(dirty);
-                outcome.add(dirty);
-            } else {
-                self.budget.take_anyway(dirty);
-                outcome = Purged::Refused;
+            match self.purge_claimed(&page) {
+                Purged::Bytes(bytes) => outcome.add(bytes),
+                Purged::Refused => outcome = Purged::Refused,
             }
-            page.parts().for_each(|part| part.group.spans.free(part.in_group(), part.mask, false));
         }
         outcome
     }
 
+    /// Gives back the pages of a span that the caller has claimed (I1), in one call, and frees it.
+    fn purge_claimed(&self, span: &Span<'_>) -> Purged {
+        // Another thread may have cleaned some of it before the claim.
+        let dirty = Self::dirty_granules(span) * GRANULE_BYTES;
+        // At once, so that a request at the hard limit is not refused because of what is on its way out.
+        self.budget.give(dirty);
+        // SAFETY: I1; its chunks are committed: something in each was in use.
+        let gone = unsafe { self.os.purge(span.region.address(span.first), span.bytes()) };
+        if gone {
+            Self::span_cleaned(span);
+            self.uncount_dirty(dirty);
+        } else {
+            self.budget.take_anyway(dirty);
+        }
+        span.parts().for_each(|part| self.free_in(span.region, part.chunk, part.mask, false));
+        if gone { Purged::Bytes(dirty) } else { Purged::Refused }
+    }
+
+    /// Claims chunks beside one that the caller has claimed whole, which go back with it in one call, and are dealt with
+    /// then. All that are claimed are in one group, so that a thread that is stopped here withholds no more.
+    fn claim_beside(&self, region: &Region, chunk: usize, beside: Beside) -> Range<usize> {
+        let group = chunk / GROUP_CHUNKS;
+        let spans = &region.group(group).spans;
+        let claim = |chunk: usize, due| {
+            let in_group = chunk % GROUP_CHUNKS;
+            let is_due = spans.free_dirty(in_group) == u64::MAX && (due == Due::All || spans.is_aged(in_group, u64::MAX));
+            // First, as always before a look at what is noted.
+            let was_noted = is_due && region.group(group).unpurged.take(in_group);
+            let claimed = is_due && spans.claim_exact(in_group, u64::MAX);
+            if was_noted && !claimed {
+                self.note(self.note_unpurged_in(region, chunk));
+            }
+            claimed
+        };
+        let (mut first, mut end) = (chunk, chunk + 1);
+        match beside {
+            Beside::Above(due) => {
+                while end < (group + 1) * GROUP_CHUNKS && claim(end, due) {
+                    end += 1;
+                }
+            }
+            Beside::Below(most) => {
+                while first > group * GROUP_CHUNKS && chunk - first < most && claim(first - 1, Due::All) {
+                    first -= 1;
+                }
+            }
+        }
+        first..end
+    }
+
     /// Gives back the pages of those of the granules `among` that are free and dirty: claims them, so that nobody uses
-    /// them meanwhile.
-    fn purge_granules(&self, region: &Region, chunk: usize, among: u64) -> Purged {
+    /// them meanwhile. Where that is the whole chunk, those `beside` go with it.
+    fn purge_granules(&self, region: &Region, chunk: usize, among: u64, beside: Beside) -> Purged {
         let mut outcome = Purged::Bytes(0);
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
         let claimed = spans.claim_dirty(in_group, among);
+        if claimed == u64::MAX {
+            let chunks = self.claim_beside(region, chunk, beside);
+            if chunks.len() > 1 {
+                let first = GranuleIndex::new(chunks.start * CHUNK_GRANULES);
+                let span = Span { region, first, granules: chunks.len() * CHUNK_GRANULES };
+                self.end_huge_pages(&span);
+                self.purge_claimed_meta(region, chunks);
+                return self.purge_claimed(&span);
+            }
+        }
         if claimed != 0 {
             self.end_huge_page(region, chunk, Self::huge_page_end(region, chunk, claimed));
         }
         for_each_run(claimed, |from, count| {
-            let mask = low_bits(count) << from;
-            let start = region.address(GranuleIndex::new(chunk * CHUNK_GRANULES + from));
-            // Between the look at `dirty` and the claim another thread may have cleaned some of them.
-            let dirty = spans.dirty(in_group, mask).count_ones() as usize * GRANULE_BYTES;
-            // At once, so that a request at the hard limit is not refused because of what is on its way out.
-            self.budget.give(dirty);
-            // SAFETY: I1; their chunk is committed.
-            if unsafe { self.os.purge(start, count * GRANULE_BYTES) } {
-                spans.cleaned(in_group, mask);
-                self.uncount_dirty(dirty);
-                outcome.add(dirty);
-            } else {
-                self.budget.take_anyway(dirty);
-                outcome = Purged::Refused;
+            let first = GranuleIndex::new(chunk * CHUNK_GRANULES + from);
+            match self.purge_claimed(&Span { region, first, granules: count }) {
+                Purged::Bytes(bytes) => outcome.add(bytes),
+                Purged::Refused => outcome = Purged::Refused,
             }
-            spans.free(in_group, mask, false);
         });
         outcome
     }
@@ -247,15 +309,29 @@ impl<P: Pages> Depot<P> {
         if spans.free_dirty(in_group) != 0 || !spans.claim_exact(in_group, u64::MAX) {
             return;
         }
-        let (start, bytes) = region.chunk_meta_pages(chunk);
+        self.purge_claimed_meta(region, chunk..chunk + 1);
+        self.free_in(region, chunk, u64::MAX, false);
+    }
+
+    /// Gives back the metadata of chunks that the caller has claimed whole.
+    fn purge_claimed_meta(&self, region: &Region, chunks: Range<usize>) {
+        let (start, bytes) = region.chunk_meta_pages(chunks);
         if bytes != 0 {
-            // SAFETY: no granule of the chunk is anyone else's, so its metadata is that of free granules: all zero but
+            // SAFETY: no granule of the chunks is anyone else's, so their metadata is that of free granules: all zero but
             // for what a slab's or block's beginning writes anew. A look or a swap that comes late finds what a free
             // granule has in any case.
             let _ = unsafe { self.os.purge(start, bytes) };
         }
-        spans.free(in_group, u64::MAX, false);
     }
+}
+
+/// Which chunks go back together with one that goes whole, if they are wholly free and dirty.
+#[derive(Clone, Copy, Debug)]
+enum Beside {
+    /// Those above it that are due.
+    Above(Due),
+    /// So many below it.
+    Below(usize),
 }
 
 /// What became of granules that were to be given back.
@@ -283,8 +359,7 @@ impl<P: Pages> Depot<P> {
         let (region, chunks) = (span.region, span.chunks());
         let first = chunks.start - chunks.start % together;
         let end = chunks.end.next_multiple_of(together).min(region.chunks());
-        let note = |chunk: usize| region.group(chunk / GROUP_CHUNKS).unpurged.note(chunk % GROUP_CHUNKS);
-        (first..end).fold(false, |any, chunk| any | note(chunk))
+        (first..end).fold(false, |any, chunk| any | self.note_unpurged_in(region, chunk))
     }
 }
 

@@ -176,7 +176,7 @@ impl<P: Pages> Depot<P> {
             if fits {
                 self.count_dirty(bytes);
             }
-            part.group.spans.free(part.in_group(), claimed, fits);
+            self.free_in(page.region, part.chunk, claimed, fits);
         }
         self.note_peak();
         fits

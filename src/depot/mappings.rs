@@ -71,7 +71,7 @@ impl Mappings {
         let table = self.table();
         let mut from = 0;
         let places = core::iter::from_fn(move || {
-            let place = self.places.next(from)?;
+            let place = self.places.only().next(from)?;
             from = place + 1;
             Some(place)
         });
@@ -96,7 +96,7 @@ impl Mappings {
     fn put(&self, table: MappingTable<'_>, mapping: Mapping) -> bool {
         let fits = table.put(mapping);
         if fits {
-            self.places.note(slot_of(mapping.start) / SLOTS_PER_PLACE);
+            self.places.only().note(slot_of(mapping.start) / SLOTS_PER_PLACE);
         }
         fits
     }
@@ -105,7 +105,7 @@ impl Mappings {
         let table = self.table()?;
         let mapping = table.take(start)?;
         let place = slot_of(start) / SLOTS_PER_PLACE;
-        self.places.clear(place, || slots(place).any(|slot| table.at(slot).is_some()));
+        self.places.only().clear(place, || slots(place).any(|slot| table.at(slot).is_some()));
         Some(mapping)
     }
 }
@@ -233,7 +233,7 @@ impl<P: Pages> Depot<P> {
         for mapping in self.mappings.iter().filter(|_| also_live) {
             let _ = self.free_mapping(mapping.start);
         }
-        self.mappings.places.reset();
+        self.mappings.places.only().reset();
         // ordering: Relaxed; the caller is alone.
         if let Some(table) = NonNull::new(self.mappings.table.swap(core::ptr::null_mut(), Ordering::Relaxed)) {
             // SAFETY: the caller's promise.

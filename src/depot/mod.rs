@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause -> spans, dirty, huge_pages -> slabs;
+//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, groups -> spans, dirty, huge_pages -> slabs;
 //!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
@@ -16,6 +16,8 @@ pub mod stash;
 
 #[cfg(not(loom))]
 pub mod dirty;
+#[cfg(not(loom))]
+pub mod groups;
 #[cfg(not(loom))]
 pub mod huge_pages;
 #[cfg(not(loom))]

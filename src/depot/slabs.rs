@@ -7,6 +7,7 @@
 
 use crate::config::GROUP_CHUNKS;
 use crate::chunk_group::partial_set::Place;
+use crate::depot::groups::Wanted;
 use crate::depot::spans::{Depot, Span};
 use crate::granule_map::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;
@@ -35,13 +36,21 @@ impl<P: Pages> Depot<P> {
     /// The lowest partial slab of `class`; the caller is its holder then.
     pub fn take_partial(&self, class: ClassIndex) -> Option<SlabRef<'_>> {
         self.regions.iter().find_map(|region| {
-            (0..region.groups_used()).find_map(|group| {
+            let mut from = 0;
+            while let Some(group) = self.groups.next(Wanted::partial(class), region, from) {
                 let class_of = |place| class_at(region, granule_at(group, place));
                 // Not merely put back: its last block may have come home while it was here.
                 let give_back = |place, class| self.give_slab(SlabRef::new(region, granule_at(group, place), class));
-                let place = region.group(group).partial.take(class, class_of, give_back)?;
-                Some(SlabRef::new(region, granule_at(group, place), class))
-            })
+                let partial = &region.group(group).partial;
+                if let Some(place) = partial.take(class, class_of, give_back) {
+                    return Some(SlabRef::new(region, granule_at(group, place), class));
+                }
+                self.groups.clear(Wanted::partial(class), region, group, |group| {
+                    region.group(group).partial.may_have(class)
+                });
+                from = group + 1;
+            }
+            None
         })
     }
 
@@ -65,7 +74,7 @@ impl<P: Pages> Depot<P> {
         }
         if any_dirty {
             // A purge may have looked for slabs before, and for free granules after this became one.
-            self.note(slab.note_unpurged());
+            self.note_freed_in(slab.region(), slab.granule.chunk());
         }
         Some(slab)
     }
@@ -76,7 +85,9 @@ impl<P: Pages> Depot<P> {
             self.retire(slab);
             return;
         }
-        slab.region().group(slab.granule.chunk() / GROUP_CHUNKS).partial.put(place_of(&slab), slab.class);
+        let group = slab.granule.chunk() / GROUP_CHUNKS;
+        slab.region().group(group).partial.put(place_of(&slab), slab.class);
+        self.groups.note(Wanted::partial(slab.class), slab.region(), group);
         // Its last block may have come home between the look and the putting, when nobody could take it out.
         if slab.is_free() {
             self.retire_if_partial(slab);

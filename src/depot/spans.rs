@@ -14,6 +14,7 @@ use crate::config::{
 use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
+use crate::depot::groups::{Groups, Wanted};
 use crate::depot::hand::Hand;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
@@ -42,6 +43,8 @@ pub struct Depot<P> {
     pub budget: Budget,
     /// The most bytes that were ever held.
     held_peak: AtomicUsize,
+    /// Which chunk groups to look at.
+    pub groups: Groups,
     /// Blocks that are kernel mappings of their own.
     pub mappings: Mappings,
     /// Is there anything to purge?
@@ -97,7 +100,7 @@ pub struct Span<'h> {
 pub(super) struct Part<'h> {
     pub(super) group: &'h ChunkGroup,
     /// The chunk's number in its region.
-    chunk: usize,
+    pub(super) chunk: usize,
     pub(super) mask: u64,
 }
 
@@ -172,6 +175,7 @@ impl<P: Pages> Depot<P> {
             settings: Settings::new(),
             budget: Budget::new(),
             held_peak: AtomicUsize::new(0),
+            groups: Groups::new(),
             mappings: Mappings::new(),
             alarm: Alarm::new(),
             hand: Hand::new(),
@@ -264,8 +268,17 @@ impl<P: Pages> Depot<P> {
 
     fn claim_in<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         if granules <= CHUNK_GRANULES && align <= CHUNK_GRANULES {
-            return (0..region.groups()).take_while(|group| region.commit_groups(&self.os, group + 1)).find_map(|group| {
-                let run = region.group(group).spans.claim(granules, align, region.chunks_in(group))?;
+            return self.groups_with_runs(region, granules, 0).find_map(|group| {
+                let (spans, chunks) = (&region.group(group).spans, region.chunks_in(group));
+                let may_have = |group| region.group(group).spans.may_have(granules, region.chunks_in(group));
+                let Some(run) = spans.claim(granules, align, chunks) else {
+                    self.groups.clear(Wanted::run(granules), region, group, may_have);
+                    return None;
+                };
+                if may_have(group) {
+                    // Another thread may have found nothing while this one looked twice at a chunk.
+                    self.groups.note(Wanted::run(granules), region, group);
+                }
                 let chunk = group * GROUP_CHUNKS + run.chunk;
                 let first = GranuleIndex::new(chunk * CHUNK_GRANULES + run.mask.trailing_zeros() as usize);
                 Some(Span { region, first, granules })
@@ -290,7 +303,7 @@ impl<P: Pages> Depot<P> {
             let span = Span { region, first: GranuleIndex::new(chunk * CHUNK_GRANULES), granules };
             match Self::first_obstacle(&span) {
                 Some(taken) => from = taken + 1,
-                None if Self::claim_exact(&span) => return Some(span),
+                None if self.claim_exact(&span) => return Some(span),
                 None => {} // somebody was faster; look again
             }
         }
@@ -298,13 +311,29 @@ impl<P: Pages> Depot<P> {
 
     /// The lowest wholly free chunk from `from` on, at some moment.
     fn next_free_chunk(&self, region: &Region, from: usize) -> Option<usize> {
-        (from / GROUP_CHUNKS..region.groups()).take_while(|group| region.commit_groups(&self.os, group + 1)).find_map(
-            |group| {
-                let first = group * GROUP_CHUNKS;
-                let spans = &region.group(group).spans;
-                Some(first + spans.next_free_chunk(from.saturating_sub(first), region.chunks_in(group))?)
-            },
-        )
+        self.groups_with_runs(region, CHUNK_GRANULES, from / GROUP_CHUNKS).find_map(|group| {
+            let first = group * GROUP_CHUNKS;
+            let (spans, chunks) = (&region.group(group).spans, region.chunks_in(group));
+            let found = spans.next_free_chunk(from.saturating_sub(first), chunks);
+            if found.is_none() {
+                let may_have = |group| region.group(group).spans.may_have(CHUNK_GRANULES, region.chunks_in(group));
+                self.groups.clear(Wanted::run(CHUNK_GRANULES), region, group, may_have);
+            }
+            Some(first + found?)
+        })
+    }
+
+    /// The groups from number `from` on that may have a free run of so many granules, lowest first, and can be looked at:
+    /// those in use of which nobody has found otherwise, then those that were never used.
+    fn groups_with_runs(&self, region: &Region, granules: usize, from: usize) -> impl Iterator<Item = usize> {
+        let used = region.groups_used();
+        let mut next = from;
+        core::iter::from_fn(move || {
+            let noted = self.groups.next(Wanted::run(granules), region, next).filter(|&group| group < used);
+            let group = noted.unwrap_or(next.max(used));
+            next = group + 1;
+            (group < region.groups() && region.commit_groups(&self.os, group + 1)).then_some(group)
+        })
     }
 
     /// The chunk of the span with granules in use, if any; the last one, to skip as far as possible.
@@ -313,12 +342,12 @@ impl<P: Pages> Depot<P> {
     }
 
     /// Claims exactly that span, or nothing of it.
-    pub(super) fn claim_exact(span: &Span<'_>) -> bool {
+    pub(super) fn claim_exact(&self, span: &Span<'_>) -> bool {
         let mut claimed = 0;
         for part in span.parts() {
             if !part.group.spans.claim_exact(part.in_group(), part.mask) {
                 for back in span.head(claimed).parts() {
-                    back.group.spans.free(back.in_group(), back.mask, false);
+                    self.free_in(span.region, back.chunk, back.mask, false);
                 }
                 return false;
             }
@@ -331,6 +360,7 @@ impl<P: Pages> Depot<P> {
     fn enter_claimed(&self, span: &Span<'_>) -> Result<(), Refused> {
         let dirty = Self::dirty_granules(span) * GRANULE_BYTES;
         let clean = span.bytes() - dirty;
+        self.groups.prepare(&self.os, span.region, span.chunks().end.div_ceil(GROUP_CHUNKS));
         span.region.commit(&self.os, span.chunks(), self.settings.huge_pages())?;
         if !self.budget.take(clean, self.settings.hard_limit()) {
             return Err(Refused::ByLimit);
@@ -351,7 +381,7 @@ impl<P: Pages> Depot<P> {
     fn give_claimed_back(&self, span: &Span<'_>) {
         let was_dirty = Self::dirty_granules(span) != 0;
         for back in span.parts() {
-            back.group.spans.free(back.in_group(), back.mask, false);
+            self.free_in(span.region, back.chunk, back.mask, false);
         }
         if was_dirty {
             // A purge may have passed meanwhile.
@@ -401,7 +431,7 @@ impl<P: Pages> Depot<P> {
             return false;
         }
         let behind = Span { region: span.region, first: GranuleIndex::new(end), granules: more };
-        if Self::first_obstacle(&behind).is_some() || !Self::claim_exact(&behind) {
+        if Self::first_obstacle(&behind).is_some() || !self.claim_exact(&behind) {
             return false;
         }
         let entered = self.enter_claimed(&behind).is_ok();
@@ -411,12 +441,19 @@ impl<P: Pages> Depot<P> {
         entered
     }
 
+    /// Frees claimed granules of a chunk; `dirty`: they may have been written since they were claimed.
+    pub(super) fn free_in(&self, region: &Region, chunk: usize, mask: u64, dirty: bool) {
+        let group = chunk / GROUP_CHUNKS;
+        let levels = region.group(group).spans.free(chunk % GROUP_CHUNKS, mask, dirty);
+        self.groups.note_runs(levels, region, group);
+    }
+
     /// Frees a span that the caller has claimed and whose granule uses it has cleared.
     pub fn free_span(&self, span: &Span<'_>) {
         // First, so that the account never falls below zero.
         self.count_dirty(span.bytes());
         for part in span.parts() {
-            part.group.spans.free(part.in_group(), part.mask, true);
+            self.free_in(span.region, part.chunk, part.mask, true);
         }
         self.note(self.note_unpurged(span));
         self.keep_bound();
@@ -441,7 +478,7 @@ impl<P: Pages> Depot<P> {
         Self::span_cleaned(span);
         self.budget.give(span.bytes());
         for part in span.parts() {
-            part.group.spans.free(part.in_group(), part.mask, false);
+            self.free_in(span.region, part.chunk, part.mask, false);
         }
     }
 
@@ -527,6 +564,8 @@ impl<P: Pages> Depot<P> {
         unsafe { self.magazines.release(&self.os) };
         // SAFETY: the caller's promise.
         unsafe { self.release_mappings(also_live) };
+        // SAFETY: the caller's promise.
+        unsafe { self.groups.release(&self.os) };
         for region in self.regions.take_all() {
             // SAFETY: the caller's promise; taken out of the list, so it is released once.
             unsafe { Region::release(region, &self.os, also_live) };

@@ -358,6 +358,8 @@ impl Region {
     #[inline]
     pub fn group(&self, group: usize) -> &ChunkGroup {
         debug_assert!(group < self.dense.end());
+        #[cfg(test)]
+        crate::summary::steps::step();
         // SAFETY: the header lies before the uses.
         let header = unsafe { self.uses.sub(HEADER_BYTES) }.cast::<ChunkGroup>();
         // SAFETY: the groups lie before the header, the first one last; `group` is one of them.
@@ -385,12 +387,13 @@ impl Region {
         unsafe { self.chunk_meta_start(chunk).as_ref() }
     }
 
-    /// The whole OS pages of a chunk's metadata: those that it shares with its neighbours are left out.
-    pub fn chunk_meta_pages(&self, chunk: usize) -> (NonNull<u8>, usize) {
-        let start = self.chunk_meta_start(chunk).cast::<u8>();
+    /// The whole OS pages of the metadata of chunks: those that it shares with others' are left out.
+    pub fn chunk_meta_pages(&self, chunks: Range<usize>) -> (NonNull<u8>, usize) {
+        let (one, other) = (self.chunk_meta_start(chunks.start), self.chunk_meta_start(chunks.end - 1));
+        let (start, last) = if one < other { (one.cast::<u8>(), other) } else { (other.cast::<u8>(), one) };
         let page = 1 << self.page_shift;
         let from = start.align_offset(page).min(size_of::<ChunkMeta>());
-        let end = (start.addr().get() + size_of::<ChunkMeta>()) & !(page - 1);
+        let end = (last.addr().get() + size_of::<ChunkMeta>()) & !(page - 1);
         // SAFETY: `from` is within the metadata.
         let first = unsafe { start.add(from) };
         (first, end.saturating_sub(first.addr().get()))

@@ -1,7 +1,6 @@
 //! A slab together with the region it lies in.
 
 use super::Region;
-use crate::config::GROUP_CHUNKS;
 use crate::size_class::{SizeClass, shape};
 use crate::slab::Slab;
 use crate::slab::bitmap::FreeWord;
@@ -83,14 +82,6 @@ impl<'h> SlabRef<'h> {
             purged += self.region.descriptor(self.granule.offset(granule)).marks.used(pages);
         });
         purged << self.region.page_shift()
-    }
-
-    /// After a block of the slab was released: a purge must look at its chunk. `true`: it had nothing to look at there.
-    #[inline]
-    #[must_use]
-    pub fn note_unpurged(&self) -> bool {
-        let chunk = self.granule.chunk();
-        self.region.group(chunk / GROUP_CHUNKS).unpurged.note(chunk % GROUP_CHUNKS)
     }
 
     /// Is any block free, at some moment?

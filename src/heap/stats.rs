@@ -206,8 +206,9 @@ impl<P: Pages> Heap<P> {
             stats.resident += mapping.bytes as u64;
             stats.committed += mapping.bytes as u64;
         }
-        stats.committed += self.depot.mappings.table_bytes() as u64;
-        stats.metadata += self.depot.mappings.table_bytes() as u64;
+        let tables = (self.depot.mappings.table_bytes() + self.depot.groups.bytes()) as u64;
+        stats.committed += tables;
+        stats.metadata += tables;
         for committed in [self.depot.magazines.committed(), self.owners.committed()] {
             stats.committed += committed as u64;
             stats.metadata += committed as u64;

@@ -58,7 +58,7 @@ impl Owners {
                 }
             }
             self.release_blocks(depot, me, &slab, word, mask);
-            depot.note(slab.note_unpurged());
+            depot.note_freed_in(slab.region(), slab.granule.chunk());
         }
     }
 

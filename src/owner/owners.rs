@@ -269,7 +269,7 @@ impl Owners {
     pub(super) fn notify(&self, number: u32, slab: SlabRef<'_>) -> Result<(), Closed> {
         let owner = self.owner_hinted(number).ok_or(Closed)?;
         owner.notified.push(slab.id(), |next| slab.descriptor().set_link(next))?;
-        self.notified.note(number as usize);
+        self.notified.only().note(number as usize);
         Ok(())
     }
 
@@ -277,8 +277,8 @@ impl Owners {
     /// of a fork, gone. Looks at those stacks only that may have some: its cost does not grow with the owners made.
     pub(super) fn fetch_notified<P: Pages>(&self, depot: &Depot<P>) {
         let mut from = 0;
-        while let Some(number) = self.notified.next(from) {
-            self.notified.clear(number, || {
+        while let Some(number) = self.notified.only().next(from) {
+            self.notified.only().clear(number, || {
                 give_chain(depot, self.owner(OwnerIndex(number as u32)).notified.take_all());
                 false
             });
@@ -345,7 +345,7 @@ impl Owners {
     /// Nobody uses any owner, now or later.
     pub unsafe fn release<P: Pages>(&self, depot: &Depot<P>) {
         let made = self.made();
-        self.notified.reset();
+        self.notified.only().reset();
         self.orphans.reset(made);
         self.resting.reset(made);
         self.gone.reset(made);

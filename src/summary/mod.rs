@@ -32,16 +32,24 @@ use crate::sync::{AtomicU64, Ordering, fence};
 /// Levels of words.
 const LEVELS: usize = 3;
 
-/// A set of `LEAVES * SUMMARY_WIDTH` places.
+/// `COLUMNS` sets of `LEAVES * SUMMARY_WIDTH` places. Words of the same places lie side by side, upper levels first: where
+/// only low places are used, all sets together touch a few lines.
 #[derive(Debug)]
 #[repr(C)]
-pub struct Summary<const LEAVES: usize, const MIDDLES: usize> {
-    leaves: [AtomicU64; LEAVES],
-    middles: [AtomicU64; MIDDLES],
-    top: [AtomicU64; 1],
+pub struct Summary<const LEAVES: usize, const MIDDLES: usize, const COLUMNS: usize = 1> {
+    top: [[AtomicU64; COLUMNS]; 1],
+    middles: [[AtomicU64; COLUMNS]; MIDDLES],
+    leaves: [[AtomicU64; COLUMNS]; LEAVES],
 }
 
-impl<const LEAVES: usize, const MIDDLES: usize> Default for Summary<LEAVES, MIDDLES> {
+/// One of the sets.
+#[derive(Debug)]
+pub struct Column<'s, const LEAVES: usize, const MIDDLES: usize, const COLUMNS: usize> {
+    summary: &'s Summary<LEAVES, MIDDLES, COLUMNS>,
+    column: usize,
+}
+
+impl<const LEAVES: usize, const MIDDLES: usize, const COLUMNS: usize> Default for Summary<LEAVES, MIDDLES, COLUMNS> {
     fn default() -> Self {
         Self::new()
     }
@@ -52,15 +60,15 @@ fn split(bit: usize) -> (usize, u64) {
     (bit / SUMMARY_WIDTH, 1 << (bit % SUMMARY_WIDTH))
 }
 
-impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
+impl<const LEAVES: usize, const MIDDLES: usize, const COLUMNS: usize> Summary<LEAVES, MIDDLES, COLUMNS> {
     /// Nothing anywhere.
     #[cfg(not(loom))]
     pub const fn new() -> Self {
         const { assert!(LEAVES <= MIDDLES * SUMMARY_WIDTH && MIDDLES <= SUMMARY_WIDTH) };
         Self {
-            leaves: [const { AtomicU64::new(0) }; LEAVES],
-            middles: [const { AtomicU64::new(0) }; MIDDLES],
-            top: [const { AtomicU64::new(0) }; 1],
+            top: [const { [const { AtomicU64::new(0) }; COLUMNS] }; 1],
+            middles: [const { [const { AtomicU64::new(0) }; COLUMNS] }; MIDDLES],
+            leaves: [const { [const { AtomicU64::new(0) }; COLUMNS] }; LEAVES],
         }
     }
 
@@ -68,19 +76,36 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
     #[cfg(loom)]
     pub fn new() -> Self {
         const { assert!(LEAVES <= MIDDLES * SUMMARY_WIDTH && MIDDLES <= SUMMARY_WIDTH) };
-        Self {
-            leaves: core::array::from_fn(|_| AtomicU64::new(0)),
-            middles: core::array::from_fn(|_| AtomicU64::new(0)),
-            top: core::array::from_fn(|_| AtomicU64::new(0)),
+        fn words<const WORDS: usize, const COLUMNS: usize>() -> [[AtomicU64; COLUMNS]; WORDS] {
+            core::array::from_fn(|_| core::array::from_fn(|_| AtomicU64::new(0)))
         }
+        Self { top: words(), middles: words(), leaves: words() }
     }
 
-    fn level(&self, level: usize) -> &[AtomicU64] {
-        match level {
-            0 => &self.leaves,
-            1 => &self.middles,
-            _ => &self.top,
-        }
+    /// Set number `column`.
+    #[inline]
+    pub fn column(&self, column: usize) -> Column<'_, LEAVES, MIDDLES, COLUMNS> {
+        Column { summary: self, column }
+    }
+}
+
+impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES, 1> {
+    /// The set, where there is one.
+    #[inline]
+    pub fn only(&self) -> Column<'_, LEAVES, MIDDLES, 1> {
+        self.column(0)
+    }
+}
+
+impl<const LEAVES: usize, const MIDDLES: usize, const COLUMNS: usize> Column<'_, LEAVES, MIDDLES, COLUMNS> {
+    /// A word of a level, if the level has so many.
+    fn word(&self, level: usize, word: usize) -> Option<&AtomicU64> {
+        let words: &[[AtomicU64; COLUMNS]] = match level {
+            0 => &self.summary.leaves,
+            1 => &self.summary.middles,
+            _ => &self.summary.top,
+        };
+        words.get(word).map(|words| &words[self.column])
     }
 
     /// Notes that there is something at `place`, after it was put there.
@@ -93,7 +118,7 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
         for level in 0..LEVELS {
             let (word, mask) = split(bit);
             // ordering: Relaxed; the fence orders it.
-            if self.level(level)[word].load(Ordering::Relaxed) & mask == 0 {
+            if self.word(level, word).is_some_and(|word| word.load(Ordering::Relaxed) & mask == 0) {
                 self.set(level, bit);
                 return;
             }
@@ -105,11 +130,12 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
     fn set(&self, level: usize, mut bit: usize) {
         for level in level..LEVELS {
             let (word, mask) = split(bit);
-            if bug("bit not set where it is seen") && self.level(level)[word].load(Ordering::Relaxed) & mask != 0 {
+            let Some(bits) = self.word(level, word) else { return };
+            if bug("bit not set where it is seen") && bits.load(Ordering::Relaxed) & mask != 0 {
                 return;
             }
             // ordering: AcqRel [SUMMARY] after what was put below it; pairs with the clearing in `clear`.
-            self.level(level)[word].fetch_or(mask, Ordering::AcqRel);
+            bits.fetch_or(mask, Ordering::AcqRel);
             bit = word;
         }
     }
@@ -117,8 +143,9 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
     /// Clears the bits of `place`, where nothing was found, unless `look` says that something is there (again).
     pub fn clear(&self, place: usize, look: impl FnOnce() -> bool) {
         let (word, mask) = split(place);
+        let Some(bits) = self.word(0, word) else { return };
         // ordering: AcqRel [SUMMARY] before the look; pairs with the setting in `set`.
-        let rest = self.leaves[word].fetch_and(!mask, Ordering::AcqRel) & !mask;
+        let rest = bits.fetch_and(!mask, Ordering::AcqRel) & !mask;
         // ordering: SeqCst [SUMMARY] pairs with the fence in `note`.
         fence(Ordering::SeqCst);
         let found = look();
@@ -137,12 +164,13 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
         let mut below = word;
         for level in level + 1..LEVELS {
             let (word, mask) = split(below);
+            let (Some(lower), Some(bits)) = (self.word(level - 1, below), self.word(level, word)) else { return };
             // ordering: AcqRel [SUMMARY], as in `clear`.
-            let rest = self.level(level)[word].fetch_and(!mask, Ordering::AcqRel) & !mask;
+            let rest = bits.fetch_and(!mask, Ordering::AcqRel) & !mask;
             // ordering: SeqCst [SUMMARY], as in `clear`.
             fence(Ordering::SeqCst);
             // ordering: Relaxed; the fence orders it, and what is found there is looked for anew.
-            let found = self.level(level - 1)[below].load(Ordering::Relaxed) != 0;
+            let found = lower.load(Ordering::Relaxed) != 0;
             if found && !bug("upper bit cleared without a second look") {
                 self.set(level, below);
                 return;
@@ -196,7 +224,7 @@ impl<const LEAVES: usize, const MIDDLES: usize> Summary<LEAVES, MIDDLES> {
         #[cfg(all(test, not(loom)))]
         steps::step();
         // ordering: Acquire [SUMMARY] a set bit leads to what was put before it was set.
-        self.level(level).get(word).map(|word| word.load(Ordering::Acquire))
+        self.word(level, word).map(|word| word.load(Ordering::Acquire))
     }
 
     /// Forgets everything, at the end of the process.
@@ -229,47 +257,47 @@ mod tests {
     fn places_are_found_lowest_first() {
         let summary = Large::new();
         let places = [0, 1, 63, 64, 4095, 4096, 40_000, 65_535];
-        places.iter().rev().for_each(|&place| summary.note(place));
+        places.iter().rev().for_each(|&place| summary.only().note(place));
         let mut from = 0;
         let found = std::iter::from_fn(|| {
-            let place = summary.next(from)?;
+            let place = summary.only().next(from)?;
             from = place + 1;
             Some(place)
         });
         assert!(found.eq(places));
-        assert_eq!(summary.next(65_536), None);
-        summary.reset();
-        assert_eq!(summary.next(0), None);
-        assert_eq!(summary.top[0].load(Ordering::Relaxed), 0);
+        assert_eq!(summary.only().next(65_536), None);
+        summary.only().reset();
+        assert_eq!(summary.only().next(0), None);
+        assert_eq!(summary.top[0][0].load(Ordering::Relaxed), 0);
     }
 
     #[test]
     fn a_search_looks_at_a_few_words_however_far_it_goes() {
         let summary = Large::new();
-        assert!(steps_of(|| assert_eq!(summary.next(0), None)) <= LEVELS as u64);
-        summary.note(65_535);
-        assert!(steps_of(|| assert_eq!(summary.next(0), Some(65_535))) <= 2 * LEVELS as u64);
+        assert!(steps_of(|| assert_eq!(summary.only().next(0), None)) <= LEVELS as u64);
+        summary.only().note(65_535);
+        assert!(steps_of(|| assert_eq!(summary.only().next(0), Some(65_535))) <= 2 * LEVELS as u64);
     }
 
     #[test]
     fn what_is_there_again_stays_noted() {
         let summary = Large::new();
-        summary.note(5000);
-        summary.clear(5000, || true);
-        assert_eq!(summary.next(0), Some(5000));
-        summary.clear(5000, || false);
-        assert_eq!(summary.next(0), None);
+        summary.only().note(5000);
+        summary.only().clear(5000, || true);
+        assert_eq!(summary.only().next(0), Some(5000));
+        summary.only().clear(5000, || false);
+        assert_eq!(summary.only().next(0), None);
     }
 
     #[test]
     fn an_upper_bit_that_was_left_behind_misleads_nobody() {
         let summary = Large::new();
-        summary.note(7);
-        summary.note(9000);
+        summary.only().note(7);
+        summary.only().note(9000);
         // As by a thread that was stopped after the first step of `clear`.
-        summary.leaves[0].store(0, Ordering::Relaxed);
-        assert_eq!(summary.next(0), Some(9000));
-        summary.note(7);
-        assert_eq!(summary.next(0), Some(7));
+        summary.leaves[0][0].store(0, Ordering::Relaxed);
+        assert_eq!(summary.only().next(0), Some(9000));
+        summary.only().note(7);
+        assert_eq!(summary.only().next(0), Some(7));
     }
 }
