@@ -140,10 +140,10 @@ pub(crate) const SMALL_HEAP_BYTES: usize = 4 << 20;
 pub(crate) const RELOCATE_BYTES_MIN: usize = 4 << 20;
 
 /// log2 of `MAPPED_BYTES_MIN`.
-pub(crate) const MAPPED_SLOT_SHIFT: u32 = 28;
-/// A block of at least this many bytes is a kernel mapping of its own: 256 MiB. To fill it takes some 60 ms with the page
-/// faults, and half of that where it is used again without them; below, that is worth keeping memory for, and a process may
-/// have 65,530 mappings only.
+pub(crate) const MAPPED_SLOT_SHIFT: u32 = 30;
+/// A block of at least this many bytes is a kernel mapping of its own: 1 GiB, the bound on dirty memory, so what is as long
+/// does not stay warm anyway. A block that is filled, freed and made anew pays for its page faults then: one of 256 MiB took
+/// 490 ms as a mapping, and 90 ms as a span.
 pub(crate) const MAPPED_BYTES_MIN: usize = 1 << MAPPED_SLOT_SHIFT;
 /// Bits of the addresses that the kernel gives a process that asks for no particular one.
 const ADDRESS_BITS: u32 = match usize::BITS {

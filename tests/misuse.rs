@@ -16,7 +16,7 @@ const GRANULE: usize = if cfg!(any(target_arch = "x86_64", target_arch = "x86"))
 const SMALL: usize = 64;
 const LARGE: usize = 200_000;
 /// And of one that is a kernel mapping of its own.
-const MAPPED: usize = 300 << 20;
+const MAPPED: usize = 1100 << 20;
 
 fn main() {
     process::main(

@@ -7,7 +7,8 @@ use crate::options::Options;
 use crate::sys::fake::FakePages;
 
 const MIB: usize = 1 << 20;
-const GIB: usize = 1 << 30;
+/// Bytes of a block that is a mapping by far.
+const LONG: usize = 4 * MAPPED_BYTES_MIN;
 const ALIGN: usize = 16;
 
 fn large(heap: &Heap<FakePages>, size: usize) -> *mut u8 {
@@ -40,7 +41,7 @@ fn a_block_costs_as_many_calls_whatever_its_length() {
     let heap = heap(Options::new());
     heap.free_large(large(&heap, MAPPED_BYTES_MIN));
     let before = heap.stats();
-    for size in [MAPPED_BYTES_MIN, GIB, 64 * GIB] {
+    for size in [MAPPED_BYTES_MIN, LONG, 256 * LONG] {
         let calls = heap.stats().os_calls;
         let block = large(&heap, size);
         assert_eq!(heap.find(block), Found::Large { bytes: size });
@@ -73,15 +74,15 @@ fn a_block_is_counted_as_long_as_it_lives() {
     let heap = heap(Options::new());
     heap.free_large(large(&heap, MAPPED_BYTES_MIN));
     let (before, held_before) = (heap.stats(), held(&heap));
-    let block = large(&heap, GIB + 1);
+    let block = large(&heap, LONG + 1);
     let stats = heap.stats();
     assert_eq!(stats.large_blocks, before.large_blocks + 1);
-    assert_eq!(stats.live, before.live + (GIB + GRANULE_BYTES) as u64);
-    assert_eq!(held(&heap), held_before + GIB + GRANULE_BYTES);
+    assert_eq!(stats.live, before.live + (LONG + GRANULE_BYTES) as u64);
+    assert_eq!(held(&heap), held_before + LONG + GRANULE_BYTES);
     heap.check();
     // As in the child of a fork.
     heap.depot().recount();
-    assert_eq!(held(&heap), held_before + GIB + GRANULE_BYTES);
+    assert_eq!(held(&heap), held_before + LONG + GRANULE_BYTES);
     heap.free_large(block);
     assert_eq!(held(&heap), held_before);
     assert_eq!(heap.find(block), Found::Foreign);
@@ -99,20 +100,20 @@ fn blocks_that_live_are_given_back_with_the_heap() {
 
 #[test]
 fn the_limits_hold() {
-    let heap = heap(Options { hard_limit: GIB, ..Options::new() });
+    let heap = heap(Options { hard_limit: LONG, ..Options::new() });
     let first = large(&heap, MAPPED_BYTES_MIN);
-    assert!(heap.allocate_large(GIB, ALIGN, false).is_null());
-    assert!(heap.resize_large(first, GIB + MIB, ALIGN).is_null());
-    let grown = heap.resize_large(first, GIB - MIB, ALIGN);
+    assert!(heap.allocate_large(LONG, ALIGN, false).is_null());
+    assert!(heap.resize_large(first, LONG + MIB, ALIGN).is_null());
+    let grown = heap.resize_large(first, LONG - MIB, ALIGN);
     assert!(!grown.is_null());
     assert!(heap.allocate_large(2 * MIB, ALIGN, false).is_null());
     heap.free_large(grown);
-    let second = large(&heap, GIB);
+    let second = large(&heap, LONG);
     heap.free_large(second);
     // What is free and dirty makes room.
-    let spans: Vec<_> = (0..10).map(|_| large(&heap, 100 * MIB)).collect();
+    let spans: Vec<_> = (0..10).map(|_| large(&heap, LONG / 10 - MIB)).collect();
     spans.into_iter().for_each(|span| heap.free_large(span));
-    heap.free_large(large(&heap, GIB));
+    heap.free_large(large(&heap, LONG));
     heap.check();
     release(&heap);
 }
@@ -125,7 +126,7 @@ fn a_block_grows_and_shrinks_with_its_contents_across_the_bound() {
     let mut block = large(&heap, small);
     write(block, small, step);
     let mut size = small;
-    for new_size in [middle, 2 * MAPPED_BYTES_MIN, 3 * GIB, MAPPED_BYTES_MIN + 1, middle, small, GIB, 5 * MIB] {
+    for new_size in [middle, 2 * MAPPED_BYTES_MIN, 3 * LONG, MAPPED_BYTES_MIN + 1, middle, small, LONG, 5 * MIB] {
         let resized = heap.resize_large(block, new_size, ALIGN);
         assert!(!resized.is_null(), "to {new_size}");
         block = resized;
@@ -161,12 +162,12 @@ fn what_a_shorter_block_has_no_more_is_zero_when_it_grows_again() {
 #[test]
 fn aligned_blocks_are_aligned() {
     let heap = heap(Options::new());
-    for align in [4096, 64 << 10, MIB, 32 * MIB, GIB] {
+    for align in [4096, 64 << 10, MIB, 32 * MIB, 1 << 30] {
         let block = heap.allocate_large(MAPPED_BYTES_MIN + 1, align, false);
         assert!(!block.is_null() && block.addr().is_multiple_of(align), "{align}");
         assert!(heap.depot().mappings.find(block.addr()).is_some());
         // One that cannot stay where it is would have to keep its alignment.
-        let resized = heap.resize_large(block, GIB + 1, align);
+        let resized = heap.resize_large(block, LONG + 1, align);
         assert!(resized.is_null() || resized.addr().is_multiple_of(align));
         heap.free_large(if resized.is_null() { block } else { resized });
     }
@@ -177,11 +178,11 @@ fn aligned_blocks_are_aligned() {
 #[test]
 fn a_pointer_into_a_block_is_no_block() {
     let heap = heap(Options::new());
-    let block = large(&heap, GIB);
-    for offset in [1, 16, GRANULE_BYTES, GIB / 2, GIB - 1] {
+    let block = large(&heap, LONG);
+    for offset in [1, 16, GRANULE_BYTES, LONG / 2, LONG - 1] {
         assert_eq!(heap.find(block.wrapping_add(offset)), Found::Nothing);
     }
-    assert_eq!(heap.find(block.wrapping_add(GIB)), Found::Foreign);
+    assert_eq!(heap.find(block.wrapping_add(LONG)), Found::Foreign);
     heap.free_large(block);
     assert_eq!(heap.find(block), Found::Foreign);
     assert!(heap.depot().mappings.was_taken(block.addr()));

@@ -55,13 +55,13 @@ static void usable_size_of_mapping(void)
 
 static void free_inside_mapped_block(void)
 {
-    char *block = malloc(300 << 20);
+    char *block = malloc(1100 << 20);
     free(said(block + (100 << 20)));
 }
 
 static void free_of_mapped_block_twice(void)
 {
-    char *block = malloc(300 << 20);
+    char *block = malloc(1100 << 20);
     free(said(block));
     free(kept(block));
 }
