@@ -115,7 +115,7 @@ impl Groups {
     pub fn next(&self, wanted: Wanted, region: &Region, from: usize) -> Option<usize> {
         let used = region.groups_used();
         // Within a place that was found, or that is always looked at.
-        let is_inside = from < PLACE_GROUPS || from % PLACE_GROUPS != 0;
+        let is_inside = from < PLACE_GROUPS || !from.is_multiple_of(PLACE_GROUPS);
         let next = match self.column(wanted, region) {
             Some(column) if !is_inside && from < used => column.next(from / PLACE_GROUPS)? * PLACE_GROUPS,
             _ => from,
