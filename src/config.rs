@@ -114,9 +114,8 @@ pub(crate) const RANGE_SCARCE_SHARE: usize = 256;
 /// Step in which a metadata range is committed, in bytes: few calls, and small against strict overcommit.
 pub(crate) const RANGE_COMMIT_STEP: usize = 64 << 10;
 
-/// Default of `Options::dirty_bytes_max`, in bytes: a bound for programs whose peak is far above what they live in.
-/// What is free goes back after the purge delay anyway; a low bound would make a program that frees and allocates large
-/// buffers in turn pay for page faults each time.
+/// Default of `Options::dirty_bytes_max`, in bytes: the upper end of a bound that is a share of the heap, or what the
+/// program evidently takes again (see `depot::dirty`).
 #[cfg(target_pointer_width = "64")]
 pub(crate) const DIRTY_BYTES_MAX: usize = 1 << 30;
 /// Default of `Options::dirty_bytes_max`, in bytes.

@@ -1,8 +1,10 @@
 //! Giving back the pages of free granules, and the bound on how many are kept.
 //!
 //! ```text
-//! # Accounting  `dirty` = bytes of free granules that are dirty; at most `Options::dirty_bytes_max` stay so, and fewer
-//!               where the soft limit presses
+//! # Accounting  `dirty` = bytes of free granules that are dirty
+//! # Bound       a share of what is in use, or what the program evidently takes again (see `warm`); at most
+//!               `Options::dirty_bytes_max`, and no more than the soft limit leaves room for. So a program that frees
+//!               nearly everything gives nearly everything back at once.
 //! # Order       by age: what was free for a whole turn already. Beyond the bound: highest addresses first, because
 //!               claims take the lowest, so these are the coldest and the least likely to be wanted.
 //! # Invariants  I1: granules are given back only while this thread has claimed them.
@@ -21,8 +23,18 @@ use crate::sys::{Pages, platform};
 use crate::units::GranuleIndex;
 use core::ops::Range;
 
+/// Dirty memory is at most what is in use divided by this: what it adds to a program's peak.
+const DIRTY_SHARE: usize = 8;
+/// Bytes that may be dirty in any case: a huge page is brought in for a part of it, and a small program's are few.
+const DIRTY_BYTES_SURE: usize = 4 << 20;
 /// Beyond the bound, dirty memory is purged down to the bound less this share of it, so that not every free purges.
 const DIRTY_SLACK_SHARE: usize = 8;
+/// And less this many bytes at least: a step in which memory is given back.
+const DIRTY_SLACK_MIN: usize = 1 << 20;
+/// Above the soft limit that many bytes may be dirty, or this share of it if that is less: programs that take and free
+/// a few blocks in turn have them warm on both sides of the limit.
+const PRESSED_BYTES: usize = 2 << 20;
+const PRESSED_SHARE: usize = 32;
 
 /// Chunks of a huge page, at least one.
 pub(super) const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
@@ -75,14 +87,34 @@ impl<P: Pages> Depot<P> {
         limit != usize::MAX && self.budget.held() > limit
     }
 
+    /// Bytes of granules in use, at some moment.
+    pub(super) fn in_use(&self) -> usize {
+        self.budget.held().saturating_sub(self.dirty_bytes())
+    }
+
+    /// Bytes that may be dirty now.
+    pub(super) fn dirty_bound(&self) -> usize {
+        let (in_use, settings) = (self.in_use(), &self.settings);
+        let most = settings.dirty_bytes_max();
+        // Who wants nothing back by age does not want it by share.
+        let share = if settings.purge_delay_ms() == u32::MAX {
+            most
+        } else {
+            (in_use / DIRTY_SHARE).max(DIRTY_BYTES_SURE).max(self.warm.bytes(in_use))
+        };
+        let limit = settings.soft_limit();
+        share.min(most).min(limit.saturating_sub(in_use).max(PRESSED_BYTES.min(limit / PRESSED_SHARE)))
+    }
+
     /// After memory was freed, or claimed above the soft limit: purges what is beyond the bound.
     pub(super) fn keep_bound(&self) {
-        let dirty = self.dirty_bytes();
-        let in_use = self.budget.held().saturating_sub(dirty);
-        let most = self.settings.dirty_bytes_max().min(self.settings.soft_limit().saturating_sub(in_use));
+        let (dirty, most) = (self.dirty_bytes(), self.dirty_bound());
         // ordering: Relaxed, a hint that spares walks which find nothing.
         if dirty > most && dirty - most > self.stuck.load(Ordering::Relaxed) {
-            self.purge_down_to(most - most / DIRTY_SLACK_SHARE, Whole::HugePages);
+            let slack = (most / DIRTY_SLACK_SHARE).max(DIRTY_SLACK_MIN);
+            if self.purge_down_to(most.saturating_sub(slack), Whole::HugePages) {
+                self.warm.note_given(self.os.now_ms());
+            }
             // ordering: Relaxed, as above.
             self.stuck.store(self.dirty_bytes().saturating_sub(most), Ordering::Relaxed);
         }
@@ -177,9 +209,19 @@ impl<P: Pages> Depot<P> {
         let in_group = chunk % GROUP_CHUNKS;
         if !self.settings.keeps_huge_pages_whole() {
             let aged = spans.age(in_group);
-            let wanted = if due == Due::All { u64::MAX } else { aged };
-            let purged = self.purge_granules(region, chunk, wanted, Beside::Above(due));
-            return purged != Purged::Refused && spans.free_dirty(in_group) != 0;
+            let is_warm =
+                || aged != 0 && !self.is_pressed() && self.warm.keeps_aged(aged.count_ones() as usize * GRANULE_BYTES);
+            let wanted = match due {
+                Due::All => u64::MAX,
+                Due::Aged if is_warm() => 0,
+                Due::Aged => aged,
+            };
+            match self.purge_granules(region, chunk, wanted, Beside::Above(due)) {
+                Purged::Refused => return false,
+                Purged::Bytes(bytes) if bytes > 0 && due == Due::Aged => self.warm.note_given(self.os.now_ms()),
+                Purged::Bytes(_) => {}
+            }
+            return spans.free_dirty(in_group) != 0;
         }
         let mut outcome = Purged::Bytes(0);
         // Of the chunks of a huge page, the last one that a turn comes by: what is aged in this turn is not due in it.

@@ -57,7 +57,11 @@ impl<P: Pages> Depot<P> {
         }
         if self.settings.keeps_huge_pages_whole() {
             self.count_huge_pages(span);
-        } else if span.granules <= SLAB_GRANULES_MAX && self.has_room_for_huge_page() {
+        } else if span.granules <= SLAB_GRANULES_MAX
+            && self.has_room_for_huge_page()
+            // What comes in beside the span is dirty, and would be the first to go where there is more of it than may be.
+            && self.dirty_bytes() + HUGE_PAGE_BYTES <= self.dirty_bound()
+        {
             self.begin_huge_page(span);
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, groups -> spans, dirty, huge_pages -> slabs;
+//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages -> slabs;
 //!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
@@ -13,6 +13,7 @@ pub mod hand;
 pub mod mapping_table;
 pub mod spare;
 pub mod stash;
+pub mod warm;
 
 #[cfg(not(loom))]
 pub mod dirty;

@@ -19,6 +19,7 @@ use crate::depot::hand::Hand;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
 use crate::depot::pause::Pause;
+use crate::depot::warm::Warm;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
 use crate::granule_map::{ChunkGroup, Region, Regions};
@@ -59,6 +60,8 @@ pub struct Depot<P> {
     pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
     pub(super) dirty: CachePadded<AtomicUsize>,
+    /// How much free memory the program evidently takes again.
+    pub(super) warm: Warm,
     /// Turns of purging so far; see `next_turn`.
     turns: AtomicU32,
 }
@@ -183,6 +186,7 @@ impl<P: Pages> Depot<P> {
             moves_pause: Pause::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
+            warm: Warm::new(),
             turns: AtomicU32::new(0),
         }
     }
@@ -368,6 +372,7 @@ impl<P: Pages> Depot<P> {
         self.regions.note_used(span.region);
         self.uncount_dirty(dirty);
         self.note_peak();
+        self.warm.note_taken(self.in_use(), self.dirty_bytes(), clean, || self.os.now_ms());
         if clean != 0 {
             self.want_huge_pages(span);
             if self.is_pressed() {
@@ -493,6 +498,7 @@ impl<P: Pages> Depot<P> {
     pub fn next_turn(&self) {
         // ordering: Relaxed, as above.
         self.turns.fetch_add(1, Ordering::Relaxed);
+        self.warm.note_turn(self.in_use(), self.dirty_bytes());
     }
 
     /// Makes the first region if there is none: before any metadata range is, as the first place has the most room.

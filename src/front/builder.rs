@@ -159,8 +159,10 @@ impl Magalloc {
         self
     }
 
-    /// Bytes of free spans whose pages are kept for reuse until the purge delay is over; what is more is given back at
-    /// once. Default: 1 GiB (256 MiB where pointers have 32 bits).
+    /// Bytes of free spans whose pages are kept for reuse until the purge delay is over, at most; what is more is given
+    /// back at once. Kept are an eighth of what is in use, 4 MiB in any case, and more where the program takes again what
+    /// was given back. With a purge delay of `u32::MAX`, all up to this bound is kept. Default: 1 GiB (256 MiB where
+    /// pointers have 32 bits).
     ///
     /// ```
     /// use magalloc::Magalloc;
@@ -174,8 +176,10 @@ impl Magalloc {
     }
 
     /// Milliseconds after which the pages of free memory are given back to the kernel: at least half of that after
-    /// they became free, at most all of it (longer only in heaps of many GiB). Less than 20 is as 20. Never, with
-    /// `u32::MAX` and without [`background_thread`](Self::background_thread). Default: 1000.
+    /// they became free (free spans beyond the bound of [`dirty_bytes_max`](Self::dirty_bytes_max) at once), at most all of
+    /// it (longer only in heaps of many GiB, and up to 32 MiB that the program takes again and again, for some seconds).
+    /// Less than 20 is as 20. Never, with `u32::MAX` and without [`background_thread`](Self::background_thread). Default:
+    /// 1000.
     ///
     /// ```
     /// use magalloc::Magalloc;

@@ -197,6 +197,8 @@ fn new_long_blocks_are_not_advised() {
 #[test]
 fn advice_ends_with_its_block_and_its_huge_pages_are_split_when_a_part_goes() {
     let (heap, class) = heap_with_huge_pages(Options::new());
+    // What is freed stays until it is asked for.
+    heap.configure(&Options { purge_delay_ms: u32::MAX, ..Options::new() });
     let cached = heap.register().expect("memory");
     let bytes = 10 * HUGE_PAGE_BYTES + HUGE_PAGE_BYTES / 2;
     let block = grown(&heap, bytes);

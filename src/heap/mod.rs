@@ -10,6 +10,8 @@
 #[cfg(test)]
 mod cache_bound;
 #[cfg(test)]
+mod dirty_bound;
+#[cfg(test)]
 mod huge_pages;
 #[cfg(test)]
 mod idle_caches;
