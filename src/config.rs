@@ -121,6 +121,9 @@ pub(crate) const DIRTY_BYTES_MAX: usize = 1 << 30;
 /// Default of `Options::dirty_bytes_max`, in bytes.
 #[cfg(not(target_pointer_width = "64"))]
 pub(crate) const DIRTY_BYTES_MAX: usize = 256 << 20;
+/// Default of `Options::soft_limit`, in percent of the control group's limit: the rest is for what is not this heap's, and
+/// for caches.
+pub(crate) const SOFT_LIMIT_PERCENT: u8 = 85;
 /// Default of `Options::purge_delay_ms`, in milliseconds.
 pub(crate) const PURGE_DELAY_MS: u32 = 1000;
 /// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small

@@ -78,7 +78,7 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "1: process_madvise too, to give many ranges back at once; 0: what filters of system calls know of an allocator",
     |options, value| put(&mut options.extra_calls, switch(value));
 
-    "SOFT_LIMIT", "bytes, N% of the control group's limit, or none", "none",
+    "SOFT_LIMIT", "bytes, N% of the control group's limit, or none", "85%",
     "from which on free memory is given back at once and caches are kept small",
     |options, value| put(&mut options.soft_limit, soft_limit(value));
 

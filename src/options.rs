@@ -5,7 +5,7 @@
 //! # Progress    a setting is one word; a late change is seen late
 //! ```
 
-use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX, PURGE_DELAY_MS};
+use crate::config::{CACHE_BYTES_MAX, DIRTY_BYTES_MAX, PURGE_DELAY_MS, SOFT_LIMIT_PERCENT};
 use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// What happens to the memory at a normal end of the process: [`Magalloc::at_exit`](crate::Magalloc::at_exit).
@@ -40,15 +40,26 @@ pub enum HugePages {
 
 /// From how much memory on the allocator holds back: it then purges at once, and caches less. See
 /// [`Magalloc::soft_limit`](crate::Magalloc::soft_limit).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// The default is `CgroupPercent(85)`: in a container, what is free goes back before the kernel ends the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SoftLimit {
-    /// There is none. The default.
-    #[default]
+    /// There is none.
     None,
     /// That many bytes.
     Bytes(usize),
     /// That percentage of the memory limit of the control group that the process is in; none if it has no limit.
     CgroupPercent(u8),
+}
+
+impl SoftLimit {
+    pub(crate) const DEFAULT: Self = Self::CgroupPercent(SOFT_LIMIT_PERCENT);
+}
+
+impl Default for SoftLimit {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
 }
 
 /// What becomes of the free of an address that is not this allocator's, where no size is given (C's `free`):
@@ -165,7 +176,7 @@ impl Options {
             background_thread: true,
             extra_calls: false,
             huge_pages: HugePages::Auto,
-            soft_limit: SoftLimit::None,
+            soft_limit: SoftLimit::DEFAULT,
             hard_limit: usize::MAX,
         }
     }
@@ -412,5 +423,6 @@ mod tests {
         assert_eq!(bytes(SoftLimit::Bytes(7), Some(1000)), 7);
         assert_eq!(bytes(SoftLimit::CgroupPercent(50), Some(1000)), 500);
         assert_eq!(bytes(SoftLimit::CgroupPercent(50), None), usize::MAX);
+        assert_eq!(bytes(SoftLimit::default(), Some(1000)), 850);
     }
 }

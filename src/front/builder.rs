@@ -232,12 +232,12 @@ impl Magalloc {
 
     /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
     /// use and the free ones not yet given back; the allocator's own data add some 2 %, and the process has other memory.
-    /// A control group's limit is read once, at the process's first call. Default: no limit.
+    /// A control group's limit is read once, at the process's first call. Default: 85 % of that, if the group has one.
     ///
     /// ```
     /// use magalloc::{Magalloc, SoftLimit};
     ///
-    /// static GLOBAL: Magalloc = Magalloc::new().soft_limit(SoftLimit::CgroupPercent(80));
+    /// static GLOBAL: Magalloc = Magalloc::new().soft_limit(SoftLimit::CgroupPercent(70));
     /// ```
     #[must_use]
     pub const fn soft_limit(mut self, limit: SoftLimit) -> Self {

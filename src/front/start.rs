@@ -51,14 +51,20 @@ fn configure_now(options: &Options) {
         return;
     }
     // ordering: Relaxed, as above.
-    if STATE.swap(FINAL, Ordering::Relaxed) == FINAL {
+    let before = STATE.swap(FINAL, Ordering::Relaxed);
+    if before == FINAL {
         return;
     }
     // ordering: Relaxed, as above.
     SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Relaxed);
-    let mut options = *options;
+    let builder = options;
+    let mut options = *builder;
     environment::read(&mut options);
-    HEAP.configure(&options);
+    if before == BUILDER {
+        HEAP.reconfigure(builder, &options);
+    } else {
+        HEAP.configure(&options);
+    }
     if options.disable {
         disabled::disable();
     }

@@ -29,6 +29,8 @@ mod purging;
 mod resting;
 #[cfg(test)]
 mod searching;
+#[cfg(test)]
+mod soft_limit;
 mod stats;
 
 pub use stats::{ClassStats, Stats};
@@ -79,13 +81,27 @@ impl<P: Pages> Heap<P> {
 
     /// Takes over `options`.
     pub fn configure(&self, options: &Options) {
+        self.take_over(options, options.soft_limit_bytes(|| self.depot.os.memory_limit()));
+    }
+
+    /// Takes over `options` in the place of others that were taken over before. The control group is read anew only where
+    /// they say something else of the soft limit.
+    pub fn reconfigure(&self, before: &Options, options: &Options) {
+        if before.soft_limit == options.soft_limit {
+            self.take_over(options, self.depot.settings.soft_limit());
+        } else {
+            self.configure(options);
+        }
+    }
+
+    fn take_over(&self, options: &Options, soft_limit: usize) {
         let depot = &self.depot;
         let whole_huge_pages = match options.huge_pages {
             HugePages::Auto | HugePages::Never => false,
             HugePages::System => depot.os.has_huge_pages_unasked(),
             HugePages::Always => true,
         };
-        depot.settings.apply(options, options.soft_limit_bytes(|| depot.os.memory_limit()), whole_huge_pages);
+        depot.settings.apply(options, soft_limit, whole_huge_pages);
         depot.os.allow_batches(options.extra_calls);
     }
 

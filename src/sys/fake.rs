@@ -52,6 +52,8 @@ pub(crate) struct FakePages {
     lowest: AtomicUsize,
     /// Milliseconds that the clock shows.
     now_ms: AtomicU64,
+    /// Bytes of the control group's limit; 0: none.
+    memory_limit: AtomicUsize,
     /// Bytes of an OS page, a multiple of the real one.
     page_bytes: AtomicUsize,
     /// What is mapped: each range's end, by its start.
@@ -90,6 +92,7 @@ impl FakePages {
             top: AtomicUsize::new(0),
             lowest: AtomicUsize::new(0),
             now_ms: AtomicU64::new(1),
+            memory_limit: AtomicUsize::new(0),
             page_bytes: AtomicUsize::new(4 << 10),
             mapped: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(Moves::Granted),
@@ -182,6 +185,11 @@ impl FakePages {
     /// Lets the clock go on.
     pub(crate) fn pass_ms(&self, milliseconds: u64) {
         self.now_ms.fetch_add(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Puts the process into a control group with that limit.
+    pub(crate) fn set_memory_limit(&self, bytes: usize) {
+        self.memory_limit.store(bytes, Ordering::SeqCst);
     }
 
     /// Makes OS pages larger.
@@ -444,7 +452,7 @@ unsafe impl Pages for FakePages {
     }
 
     fn memory_limit(&self) -> Option<usize> {
-        Some(1 << 30)
+        Some(self.memory_limit.load(Ordering::SeqCst)).filter(|&bytes| bytes != 0)
     }
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {

@@ -1,131 +1,103 @@
 //! The memory limit of the control group that the process is in, versions 1 and 2, read without allocating.
 //!
-//! `/proc/self/cgroup` names the group: a line `0::/path` for version 2, `N:memory:/path` for version 1. Its limit and
-//! those of the groups above hold; inside a container the path may be one of the host's, then the mount's root is what
-//! the container sees of its own group.
+//! `/proc/self/cgroup` names the group: a line `0::/path` for version 2, `N:memory:/path` for version 1, which comes first
+//! where there are both, and has the memory then. The group's limit and those of the groups above hold; inside a container
+//! the path may be one of the host's, then the mount's root is what the container sees of its own group.
+//!
+//! Every process asks at its first call, so few calls are made (3 or more for the line, 3 for each group on the way up), and
+//! little of the stack is used: all of it happens in one buffer.
 
 use super::cancel::NotCancelled;
+use super::file::File;
 use core::ffi::CStr;
 
-/// Longest line of `/proc/self/cgroup` and longest path of a limit's file that is looked at, in bytes: two or three times
-/// a container's inside a container. The first malloc of a program is what reads it, on a stack that may be small.
-const TEXT_MAX: usize = 768;
-/// Longest text of a limit, in bytes: 20 digits and a line's end.
+/// Longest line that is understood, and longest name of a file made of it, in bytes: systemd's paths have some 100 to
+/// 300.
+const TEXT_MAX: usize = 512;
+/// Bytes of a limit that are read: the longest number has 20 digits.
 const NUMBER_MAX: usize = 24;
-
-/// Reads from a file.
-struct File(libc::c_int);
-
-impl File {
-    fn open(path: &CStr) -> Option<Self> {
-        // SAFETY: the path ends with a zero.
-        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-        (file >= 0).then_some(Self(file))
-    }
-
-    /// As many bytes from `offset` on as fit and there are; none where the file cannot be read.
-    fn read<'a>(&self, bytes: &'a mut [u8], offset: usize) -> &'a [u8] {
-        let mut len = 0;
-        while len < bytes.len() {
-            let rest = &mut bytes[len..];
-            // SAFETY: `rest` is valid for its length.
-            let count =
-                unsafe { libc::pread(self.0, rest.as_mut_ptr().cast(), rest.len(), (offset + len) as libc::off_t) };
-            match usize::try_from(count) {
-                Ok(count) if count > 0 => len += count,
-                _ => break,
-            }
-        }
-        &bytes[..len]
-    }
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        // SAFETY: our own descriptor.
-        unsafe { libc::close(self.0) };
-    }
-}
-
-/// A version of control groups: the controller's name in `/proc/self/cgroup`, where the groups are mounted, and the file
-/// of the limit.
-struct Version {
-    controller: &'static [u8],
-    mount: &'static [u8],
-    file: &'static [u8],
-}
-
-const VERSIONS: [Version; 2] = [
-    Version { controller: b"memory", mount: b"/sys/fs/cgroup/memory", file: b"/memory.limit_in_bytes" },
-    Version { controller: b"", mount: b"/sys/fs/cgroup", file: b"/memory.max" },
-];
 
 /// Bytes that the group may use; `None` where nothing limits it.
 pub fn memory_limit() -> Option<usize> {
     let _whole = NotCancelled::new();
-    lowest_limit(&File::open(c"/proc/self/cgroup")?, &VERSIONS)
-}
-
-/// The lowest limit of the groups that the lines of a file name. One buffer serves all: a line is read anew from its place.
-fn lowest_limit(groups: &File, versions: &[Version]) -> Option<usize> {
     let mut text = [0; TEXT_MAX];
-    let (mut offset, mut lowest) = (0, None);
-    loop {
-        let read = groups.read(&mut text, offset);
-        let Some(len) = read.iter().position(|&byte| byte == b'\n') else {
-            if read.len() < TEXT_MAX {
-                return lowest;
-            }
-            // Too long: the rest of it is no line of any version, or is taken for what it ends in.
-            offset += read.len();
-            continue;
-        };
-        for version in versions {
-            // Anew, because the last version has made a path of it.
-            let line = groups.read(&mut text[..len], offset);
-            if let Some(path) = path_of(line, version.controller) {
-                let path = (len - path.len(), path.len());
-                lowest = [lowest, limit(version, &mut text, path)].into_iter().flatten().min();
-            }
-        }
-        offset += len + 1;
-    }
-}
-
-/// The path of the group in a line of `/proc/self/cgroup`, if the line is of that controller.
-fn path_of<'a>(line: &'a [u8], controller: &[u8]) -> Option<&'a [u8]> {
-    let mut fields = line.splitn(3, |&byte| byte == b':');
-    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-    controllers.split(|&byte| byte == b',').any(|one| one == controller).then_some(path)
-}
-
-/// The lowest limit of the group whose path lies in `text` (from, length) and of those above it; `text` is overwritten.
-fn limit(version: &Version, text: &mut [u8; TEXT_MAX], (from, len): (usize, usize)) -> Option<usize> {
-    let (mount, file) = (version.mount.len(), version.file.len());
-    if mount + len + file >= TEXT_MAX {
+    let (version, from, len) = group(&File::open(c"/proc/self/cgroup")?, &mut text)?;
+    let (mount, name): (&[u8], &[u8]) = match version {
+        Version::One => (b"/sys/fs/cgroup/memory", b"/memory.limit_in_bytes\0"),
+        Version::Two => (b"/sys/fs/cgroup", b"/memory.max\0"),
+    };
+    if mount.len() + len > TEXT_MAX {
         return None;
     }
-    text.copy_within(from..from + len, mount);
-    text[..mount].copy_from_slice(version.mount);
-    let mut end = mount + len;
-    if text[mount..end].last() == Some(&b'/') {
+    text.copy_within(from..from + len, mount.len());
+    text[..mount.len()].copy_from_slice(mount);
+    lowest_limit(&mut text, mount.len(), mount.len() + len, name)
+}
+
+/// Which hierarchy has the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// The first line that names a group of memory's: where its path lies in `text`, and how long it is.
+fn group(groups: &File, text: &mut [u8]) -> Option<(Version, usize, usize)> {
+    let (mut len, mut is_whole) = (0, true);
+    loop {
+        let more = groups.read(&mut text[len..]);
+        len += more;
+        while let Some(end) = text[..len].iter().position(|&byte| byte == b'\n') {
+            if let Some((version, from)) = path_of(&text[..end]).filter(|_| is_whole) {
+                return Some((version, from, end - from));
+            }
+            text.copy_within(end + 1..len, 0);
+            (len, is_whole) = (len - end - 1, true);
+        }
+        if more == 0 {
+            return None;
+        }
+        if len == text.len() {
+            // What is left of it is no line.
+            (len, is_whole) = (0, false);
+        }
+    }
+}
+
+/// Where the path begins in a line of `/proc/self/cgroup`, if the line is of memory's group.
+fn path_of(line: &[u8]) -> Option<(Version, usize)> {
+    let mut fields = line.splitn(3, |&byte| byte == b':');
+    let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+    let version = match controllers {
+        b"" => Version::Two,
+        _ => controllers.split(|&byte| byte == b',').find(|&one| one == b"memory").map(|_| Version::One)?,
+    };
+    Some((version, line.len() - path.len()))
+}
+
+/// The lowest limit of the group whose folder is the first `end` bytes of `text`, and of those above it down to the
+/// mount, which has `mount` bytes. `name` is that of the file, a slash before it and a zero behind.
+fn lowest_limit(text: &mut [u8], mount: usize, mut end: usize, name: &[u8]) -> Option<usize> {
+    let mut lowest = None;
+    if text[mount..end].ends_with(b"/") {
         end -= 1;
     }
-    let mut lowest = None;
     loop {
-        text[end..end + file].copy_from_slice(version.file);
-        text[end + file] = 0;
-        lowest = [lowest, limit_in(&text[..=end + file])].into_iter().flatten().min();
-        let parent = text[mount..end].iter().rposition(|&byte| byte == b'/');
-        let Some(parent) = parent else { return lowest };
+        if let Some(place) = text.get_mut(end..end + name.len()) {
+            place.copy_from_slice(name);
+            let here = CStr::from_bytes_until_nul(text).ok().and_then(limit);
+            lowest = [lowest, here].into_iter().flatten().min();
+        }
+        let Some(parent) = text[mount..end].iter().rposition(|&byte| byte == b'/') else { return lowest };
         end = mount + parent;
     }
 }
 
-/// The limit in the file at `path`, which ends with a zero.
-fn limit_in(path: &[u8]) -> Option<usize> {
-    let file = File::open(CStr::from_bytes_with_nul(path).ok()?)?;
-    number(file.read(&mut [0; NUMBER_MAX], 0))
+/// The limit in a file.
+fn limit(path: &CStr) -> Option<usize> {
+    let mut text = [0; NUMBER_MAX];
+    let len = File::open(path)?.read(&mut text);
+    number(&text[..len])
 }
 
 /// A limit above this many bytes is none: version 1 writes a number near 2^63 for "unlimited".
@@ -143,13 +115,47 @@ fn number(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::CString;
+    use std::path::{Path, PathBuf};
+
+    /// A folder of this test's.
+    fn folder(name: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(format!("magalloc-cgroup-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    fn c_path(path: &Path) -> CString {
+        CString::new(path.to_str().unwrap()).unwrap()
+    }
 
     #[test]
     fn lines_of_both_versions_are_read() {
-        assert_eq!(path_of(b"0::/user.slice/a", b""), Some(&b"/user.slice/a"[..]));
-        assert_eq!(path_of(b"4:cpu,memory:/a:b", b"memory"), Some(&b"/a:b"[..]));
-        assert_eq!(path_of(b"4:cpu,memory:/a", b""), None);
-        assert_eq!(path_of(b"garbage", b""), None);
+        assert_eq!(path_of(b"0::/user.slice/a"), Some((Version::Two, 3)));
+        assert_eq!(path_of(b"4:cpu,memory:/a:b"), Some((Version::One, 13)));
+        assert_eq!(path_of(b"4:cpu:/a"), None);
+        assert_eq!(path_of(b"garbage"), None);
+    }
+
+    #[test]
+    fn the_group_is_found_among_many_lines() {
+        let folder = folder("lines");
+        let found = |lines: &str| {
+            let path = folder.join("lines");
+            std::fs::write(&path, lines).unwrap();
+            let mut text = [0; 64];
+            let (version, from, len) = group(&File::open(&c_path(&path)).unwrap(), &mut text)?;
+            Some((version, String::from_utf8(text[from..from + len].to_vec()).unwrap()))
+        };
+        let many = "9:name=systemd:/a/b/c\n8:pids:/a/b/c\n7:blkio,cpu:/a/b/c\n".repeat(5);
+        assert_eq!(found(&format!("{many}4:memory:/m/n\n0::/u\n")), Some((Version::One, "/m/n".into())));
+        assert_eq!(found(&format!("{many}0::/u\n")), Some((Version::Two, "/u".into())));
+        // One that is too long is passed by.
+        let long = "4:memory:/".to_owned() + &"m".repeat(1000);
+        assert_eq!(found(&format!("{long}\n0::/u\n")), Some((Version::Two, "/u".into())));
+        assert_eq!(found(&many), None);
+        assert_eq!(found(""), None);
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
@@ -161,54 +167,25 @@ mod tests {
         assert_eq!(number(b"1073741824\n"), Some(1 << 30));
     }
 
-    /// Groups in a folder of this test's own.
-    struct Groups {
-        folder: String,
-    }
-
-    impl Groups {
-        fn new(name: &str) -> Self {
-            let folder = std::env::temp_dir().join(format!("magalloc-cgroup-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(folder.join("a/b")).unwrap();
-            std::fs::write(folder.join("max"), "max\n").unwrap();
-            std::fs::write(folder.join("a/max"), "1000\n").unwrap();
-            std::fs::write(folder.join("a/b/max"), "2000\n").unwrap();
-            Self { folder: folder.to_str().unwrap().into() }
-        }
-
-        /// What a process finds whose groups are these.
-        fn limit(&self, lines: &str) -> Option<usize> {
-            let path = format!("{}/groups", self.folder);
-            std::fs::write(&path, lines).unwrap();
-            let file = File::open(&std::ffi::CString::new(path).unwrap()).unwrap();
-            let mount = self.folder.clone().leak().as_bytes();
-            lowest_limit(&file, &[Version { controller: b"memory", mount, file: b"/max" }])
-        }
-    }
-
-    impl Drop for Groups {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.folder).unwrap();
-        }
-    }
-
     #[test]
     fn lowest_limit_on_the_way_up_holds() {
-        let groups = Groups::new("way-up");
-        assert_eq!(groups.limit("1:memory:/a/b\n"), Some(1000));
-        assert_eq!(groups.limit("1:memory:/a/missing/\n"), Some(1000));
-        assert_eq!(groups.limit("1:memory:/\n"), None);
-        assert_eq!(groups.limit(""), None);
-    }
-
-    #[test]
-    fn line_is_found_among_many_and_behind_one_that_is_too_long() {
-        let groups = Groups::new("lines");
-        let others: String =
-            (2..14).map(|number| format!("{number}:c{number}:/some/{}\n", "path/".repeat(40))).collect();
-        assert_eq!(groups.limit(&format!("{others}1:memory:/a/b\n0::/a\n")), Some(1000));
-        let long = format!("5:memory:/{}\n", "x".repeat(3 * TEXT_MAX));
-        assert_eq!(groups.limit(&format!("{long}1:cpu,memory:/a\n")), Some(1000));
-        assert_eq!(groups.limit(&format!("1:memory:/{}\n", "x".repeat(TEXT_MAX - 20))), None);
+        let folder = folder("limits");
+        std::fs::create_dir_all(folder.join("a/b")).unwrap();
+        std::fs::write(folder.join("max"), "max\n").unwrap();
+        std::fs::write(folder.join("a/max"), "1000\n").unwrap();
+        std::fs::write(folder.join("a/b/max"), "2000\n").unwrap();
+        let mount = folder.to_str().unwrap();
+        let limit = |path: &str| {
+            let mut text = [0; TEXT_MAX];
+            let whole = format!("{mount}{path}");
+            text[..whole.len()].copy_from_slice(whole.as_bytes());
+            lowest_limit(&mut text, mount.len(), whole.len(), b"/max\0")
+        };
+        assert_eq!(limit("/a/b"), Some(1000));
+        assert_eq!(limit("/a/missing/"), Some(1000));
+        assert_eq!(limit("/"), None);
+        // Its own file has no place behind such a name.
+        assert_eq!(limit(&format!("/a/{}", "m".repeat(TEXT_MAX - mount.len() - 4))), Some(1000));
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
