@@ -82,8 +82,13 @@ pub(crate) const STASH_FIRST: u8 = 3;
 /// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot, which costs more.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
-/// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread: 64 of them, 16 MiB.
+/// Owners up to which each keeps slabs. Where there are more, most are of threads that idle.
+pub(crate) const SLAB_OWNERS_MAX: usize = 32;
+
+/// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread.
 pub(crate) const REST_BYTES_MAX: usize = 256 << 10;
+/// Bytes that all such caches together may hold, in any heap.
+pub(crate) const REST_BYTES_ALL: usize = 4 << 20;
 
 /// Words of a thread's cache, which lies behind its owner: more than half of the OS's smallest page.
 #[cfg(all(not(loom), target_pointer_width = "64"))]
@@ -129,6 +134,12 @@ pub(crate) const PURGE_DELAY_MS: u32 = 1000;
 /// Default of `Options::cache_bytes_max`, in bytes a thread, reached in heaps from 32 MiB a thread on; 1 MiB in small
 /// ones.
 pub(crate) const CACHE_BYTES_MAX: usize = 4 << 20;
+/// Bytes that the cache of every thread may have, however many threads there are: what classes have first, and some.
+pub(crate) const CACHE_BYTES_SURE: usize = 128 << 10;
+/// Bytes that the caches of all threads together may have beyond that, in any heap: what 32 threads have in a small one.
+pub(crate) const CACHES_BYTES_MAX: usize = 32 << 20;
+/// Step in which a cache takes part of it, in bytes: one atomic operation for many magazines.
+pub(crate) const CREDIT_STEP_BYTES: usize = 64 << 10;
 /// Bytes held from which on huge pages are wanted: the one that was begun last is a quarter of the heap at most.
 pub(crate) const HUGE_PAGES_FROM_BYTES: usize = 8 << 20;
 /// Bytes held from which on the pages of blocks that go to a magazine are brought in at once; below, what a program

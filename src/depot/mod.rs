@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages -> slabs;
+//! # Layers      spare, stash -> magazines; budget, credit, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages ->
+//!               slabs;
 //!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
 //! ```
 
 pub mod alarm;
 pub mod budget;
+pub mod credit;
 pub mod hand;
 pub mod mapping_table;
 pub mod spare;

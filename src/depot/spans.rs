@@ -13,6 +13,7 @@ use crate::config::{
 };
 use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
+use crate::depot::credit::Credit;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::groups::{Groups, Wanted};
 use crate::depot::hand::Hand;
@@ -42,6 +43,8 @@ pub struct Depot<P> {
     pub settings: Settings,
     /// Bytes held.
     pub budget: Budget,
+    /// What all threads together cache beyond what each may.
+    pub credit: Credit,
     /// The most bytes that were ever held.
     held_peak: AtomicUsize,
     /// Which chunk groups to look at.
@@ -177,6 +180,7 @@ impl<P: Pages> Depot<P> {
             magazines: MagazinePool::new(),
             settings: Settings::new(),
             budget: Budget::new(),
+            credit: Credit::new(),
             held_peak: AtomicUsize::new(0),
             groups: Groups::new(),
             mappings: Mappings::new(),

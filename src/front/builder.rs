@@ -146,7 +146,7 @@ impl Magalloc {
 
     /// Bytes of free blocks that a thread's cache may hold, over all size classes, beside the first few blocks of
     /// each. In a small heap it is less: a quarter, or the thread's part of an eighth of what the heap holds, if that is
-    /// more. Default: 4 MiB.
+    /// more. All threads together have at most 32 MiB, or an eighth of the heap, beyond 128 KiB each. Default: 4 MiB.
     ///
     /// ```
     /// use magalloc::Magalloc;

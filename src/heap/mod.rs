@@ -16,6 +16,8 @@ mod huge_pages;
 #[cfg(test)]
 mod idle_caches;
 mod large;
+#[cfg(test)]
+mod many_threads;
 mod mapped;
 #[cfg(test)]
 mod mapping;
@@ -35,7 +37,7 @@ mod stats;
 
 pub use stats::{ClassStats, Stats};
 
-use crate::config::{ALIGN_MAX, GRANULE_BYTES};
+use crate::config::{ALIGN_MAX, GRANULE_BYTES, REST_BYTES_ALL};
 use crate::depot::Depot;
 use crate::depot::dirty::Due;
 use crate::options::{HugePages, Options};
@@ -47,6 +49,10 @@ use crate::sync::{AtomicU8, Ordering};
 use crate::sys::{Pages, platform};
 use crate::thread_cache::{Cached, Others, cache_of};
 use crate::units::ClassIndex;
+
+/// What ended threads leave to the next ones is at most the heap divided by this, where that is more than
+/// `REST_BYTES_ALL`.
+const REST_SHARE: usize = 32;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +203,9 @@ impl<P: Pages> Heap<P> {
         if self.is_closed() {
             return;
         }
-        let may_rest = !self.depot.is_pressed() && cached.cache.may_rest();
+        // As if all that rest had as much.
+        let most = REST_BYTES_ALL.max(self.depot.budget.held() / REST_SHARE) / (1 + self.owners.resting());
+        let may_rest = !self.depot.is_pressed() && cached.cache.may_rest(most);
         if may_rest && self.owners.rest(&self.depot, cached.me) {
             return;
         }

@@ -12,7 +12,7 @@
 //! # Not here    where slabs come from (see `refill`), giving blocks back (see `dissolve`)
 //! ```
 
-use crate::config::{CACHE_WORDS, RECORDS_MAX, SUMMARY_WIDTH};
+use crate::config::{CACHE_WORDS, RECORDS_MAX, SLAB_OWNERS_MAX, SUMMARY_WIDTH};
 use crate::depot::Depot;
 use crate::depot::alarm::Call;
 use crate::granule_map::SlabRef;
@@ -197,7 +197,12 @@ impl Owners {
 
     /// Does any owner rest, at some moment?
     pub fn any_resting(&self) -> bool {
-        self.resting.count(self.made()) != 0
+        self.resting() != 0
+    }
+
+    /// Owners that rest, at some moment.
+    pub fn resting(&self) -> usize {
+        self.resting.count(self.made())
     }
 
     /// Takes a resting owner, to have it or to empty its cache and to `orphan` it.
@@ -296,6 +301,11 @@ impl Owners {
     /// Owners made so far, with and without threads.
     pub fn made(&self) -> usize {
         self.range.len()
+    }
+
+    /// Are there so many owners that none keeps slabs of its own?
+    pub(super) fn share_slabs(&self) -> bool {
+        self.made() > SLAB_OWNERS_MAX
     }
 
     /// Owners that a thread has, at some moment.

@@ -6,7 +6,8 @@
 //! # Invariants  I1: whoever becomes a slab's holder by `enter_queue` reads its class anew: between the release that
 //!                   led there and the entering, the slab may have been retired and its granule become another slab.
 //!                   What it holds then is that slab, rightly.
-//! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot
+//! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot, and all of it where
+//!               there are more than `SLAB_OWNERS_MAX` owners: else each would withhold slabs of every class
 //! # Not here    the owners themselves (see `owners`), giving blocks back (see `dissolve`)
 //! ```
 
@@ -65,11 +66,15 @@ impl Owners {
                 return (taken, density);
             };
             taken += claim_into(depot, &slab, &mut slots[taken..], want - taken, &mut density);
-            if taken >= want {
+            if taken >= want && !self.share_slabs() {
                 owner.set_current(class, Some(slab.id()));
                 return (taken, density);
             }
             owner.set_current(class, None);
+            if taken >= want {
+                put_back(depot, slab);
+                return (taken, density);
+            }
             if slab.descriptor().leave_queue(|| slab.has_free()) {
                 self.receive(depot, me, slab.id());
             }
@@ -142,7 +147,7 @@ impl Owners {
 
     fn keep_or_give<P: Pages>(&self, depot: &Depot<P>, me: OwnerIndex, slab: SlabRef<'_>) {
         let owner = self.owner(me);
-        if owner.list_len(slab.class) < OWNER_LIST_MAX {
+        if owner.list_len(slab.class) < OWNER_LIST_MAX && !self.share_slabs() {
             slab.descriptor().set_owner(me.0);
             owner.list_push(&slab);
         } else {
@@ -242,6 +247,17 @@ pub trait Reclaim {
     fn take_stashes(&self);
 }
 
+/// Gives a slab that the caller holds, and from which it has taken what it wanted, to the depot.
+fn put_back<P: Pages>(depot: &Depot<P>, slab: SlabRef<'_>) {
+    if slab.has_free() {
+        depot.give_slab(slab);
+    } else if slab.descriptor().leave_queue(|| slab.has_free())
+        && let Some(slab) = depot.regions.slab(slab.id())
+    {
+        depot.give_slab(slab);
+    }
+}
+
 /// Takes one block of `class` without an owner: for threads that have none, before or after their time.
 pub(crate) fn take_one<P: Pages>(
     depot: &Depot<P>,
@@ -256,13 +272,7 @@ pub(crate) fn take_one<P: Pages>(
         };
         slab.descriptor().set_cursor(0);
         let taken = claim_into(depot, &slab, core::slice::from_mut(&mut block), 1, &mut Density::default());
-        if slab.has_free() {
-            depot.give_slab(slab);
-        } else if slab.descriptor().leave_queue(|| slab.has_free())
-            && let Some(slab) = depot.regions.slab(slab.id())
-        {
-            depot.give_slab(slab);
-        }
+        put_back(depot, slab);
         if taken == 1 {
             return block;
         }

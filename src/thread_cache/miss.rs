@@ -197,6 +197,7 @@ impl<P: Pages> Cached<'_, P> {
         self.give_magazine(reserve);
         self.cache.set_granted(0);
         self.cache.set_granted_loaded(0);
+        self.give_credit();
         self.cache.leave();
     }
 

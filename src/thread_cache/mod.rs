@@ -5,7 +5,8 @@
 //!               or full (`miss`); the full magazines behind (`depot::stash`); how much is kept (`sizing`); what others
 //!               may do with a cache (`others`)
 //! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to
-//!               all classes together stay within `Options::cache_bytes_max` (see `sizing`)
+//!               all classes together stay within `Options::cache_bytes_max`, and those of all caches within a bound of
+//!               their own (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
 //!                   statistics, so all of it is Relaxed atomics, which cost what plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
@@ -140,6 +141,8 @@ pub struct ThreadCache {
     /// Bytes of blocks that the magazines of all classes may hold, and of these the loaded ones.
     granted: AtomicUsize,
     granted_loaded: AtomicUsize,
+    /// Bytes that it may have beyond what every cache may, taken from what all caches share.
+    credit: AtomicUsize,
     /// Calls of the slow path, and how many of them a purge has seen: where there were no others, the thread is idle.
     slow_calls: AtomicU32,
     slow_calls_seen: AtomicU32,
@@ -262,14 +265,15 @@ impl ThreadCache {
     fields! {
         granted set_granted: granted usize;
         granted_loaded set_granted_loaded: granted_loaded usize;
+        credit set_credit: credit usize;
         turn set_turn: turn u32;
         hand set_hand: hand u8;
         reserve set_reserve: reserve *mut Magazine;
     }
 
-    /// Does it hold so little that it may be left to the next thread?
-    pub fn may_rest(&self) -> bool {
-        self.granted() <= REST_BYTES_MAX
+    /// Does it hold so little that it may be left to the next thread, of at most `most` bytes?
+    pub fn may_rest(&self, most: usize) -> bool {
+        self.granted() <= REST_BYTES_MAX.min(most)
     }
 
     /// Makes zeroed memory, or a cache that was drained, an empty cache. What is known of the classes is as it should be in
@@ -281,6 +285,7 @@ impl ThreadCache {
         }
         self.set_granted(0);
         self.set_granted_loaded(0);
+        self.set_credit(0);
         self.set_hand(0);
         self.set_reserve(core::ptr::null_mut());
         // ordering: Release [BUSY] the cache is whole again.

@@ -5,7 +5,9 @@
 //!               took from the stash count until the thread comes upon their places.
 //!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
 //!               the stash of a thread that idles, but not what is loaded
-//! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case
+//! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case.
+//!               What a cache has beyond `CACHE_BYTES_SURE` comes from a credit that all caches share: an eighth of the
+//!               heap, or `CACHES_BYTES_MAX` if that is more. So many threads, each of them busy once, keep little.
 //! # Policy      where a class misses often in a step of the clock, a miss doubles its capacity, up to a whole magazine;
 //!               where there is no more, full magazines are stashed: three, and as many more as refills have shown to
 //!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken
@@ -16,7 +18,9 @@
 
 use super::miss::slot_at;
 use super::{Cached, ClassCache};
-use crate::config::{MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST};
+use crate::config::{
+    CACHE_BYTES_SURE, CACHES_BYTES_MAX, CREDIT_STEP_BYTES, MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST,
+};
 use crate::depot::stash::{Full, InMagazine};
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::sys::Pages;
@@ -241,7 +245,7 @@ impl<P: Pages> Cached<'_, P> {
 
     /// Grants `bytes` to `class`, if need be by taking them from other classes.
     fn grant(&self, bytes: usize, place: Place, class: ClassIndex) -> bool {
-        if !self.fits(bytes, place) {
+        if !self.may_have(bytes, place) {
             if !self.cache.classes[class.get()].misses().is_multiple_of(MISSES_PER_SEARCH) {
                 return false;
             }
@@ -249,17 +253,47 @@ impl<P: Pages> Cached<'_, P> {
             // Twice around: the first round may find only classes that missed.
             for _ in 0..2 * CLASS_COUNT {
                 self.take_from_next(class);
-                if self.fits(bytes, place) {
+                if self.may_have(bytes, place) {
                     break;
                 }
             }
             self.cache.enter(Some(class));
         }
-        let fits = self.fits(bytes, place);
-        if fits {
+        let may = self.may_have(bytes, place);
+        if may {
             self.count_granted(bytes, place);
         }
-        fits
+        may
+    }
+
+    /// Do `bytes` more stay within the cache's bounds and within those of all caches?
+    fn may_have(&self, bytes: usize, place: Place) -> bool {
+        self.fits(bytes, place) && self.has_credit(bytes)
+    }
+
+    /// Takes credit for `bytes` more if need be. `false`: all caches together have what they may.
+    fn has_credit(&self, bytes: usize) -> bool {
+        let (wanted, has) = (self.cache.granted() + bytes, CACHE_BYTES_SURE + self.cache.credit());
+        if wanted <= has {
+            return true;
+        }
+        let more = (wanted - has).next_multiple_of(CREDIT_STEP_BYTES);
+        let limit = CACHES_BYTES_MAX.max(self.depot.budget.held() / HEAP_SHARE);
+        let takes = self.depot.credit.take(more, limit);
+        if takes {
+            self.cache.set_credit(self.cache.credit() + more);
+        }
+        takes
+    }
+
+    /// Gives back the credit that is not needed for what is granted.
+    pub(super) fn give_credit(&self) {
+        let needed = self.cache.granted().saturating_sub(CACHE_BYTES_SURE).next_multiple_of(CREDIT_STEP_BYTES);
+        let more = self.cache.credit().saturating_sub(needed);
+        if more != 0 {
+            self.cache.set_credit(self.cache.credit() - more);
+            self.depot.credit.give(more);
+        }
     }
 
     /// Do `bytes` more stay within the bounds?
@@ -314,6 +348,7 @@ impl<P: Pages> Cached<'_, P> {
                 state.set_density(0);
             }
         }
+        self.give_credit();
     }
 
     /// Moves the hand on by one class, and takes capacity from it if it is not `except` and did not miss.
