@@ -8,7 +8,7 @@ mod process;
 mod watched;
 
 use common::Random;
-use magalloc::{Magalloc, class_stats, flush_thread, purge_all, stats};
+use magalloc::{Magalloc, SoftLimit, class_stats, flush_thread, purge_all, stats};
 use process::{command, give, layout, run, take};
 use std::alloc::GlobalAlloc;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use watched::{end_on_panic, resident, resident_since, wait_until};
 
 /// Without a thread of its own, which needs further calls to begin; and with one.
 static ALONE: Magalloc = Magalloc::new().background_thread(false).purge_delay_ms(100);
+/// Also the first call of the process reads no file.
+static WITHOUT_FILES: Magalloc = ALONE.soft_limit(SoftLimit::None);
 static WITH_THREAD: Magalloc = Magalloc::new().purge_delay_ms(100);
 
 const MIB: usize = 1 << 20;
@@ -137,15 +139,27 @@ fn on_threads(count: usize, body: extern "C" fn(*mut libc::c_void) -> *mut libc:
     }
 }
 
-/// Only what any allocator needs, from before the first call on.
+/// Only what any allocator needs, after the first call.
 fn ordinary_calls() {
+    end_on_panic();
+    give(&ALONE, take(&ALONE, 100), 100);
+    live_by_ordinary_calls(&ALONE);
+}
+
+/// Only what any allocator needs, from before the first call on.
+fn ordinary_calls_from_the_first_on() {
+    end_on_panic();
+    live_by_ordinary_calls(&WITHOUT_FILES);
+}
+
+fn live_by_ordinary_calls(allocator: &Magalloc) {
+    // The options of the first call hold, whichever value is used.
     extern "C" fn body(_: *mut libc::c_void) -> *mut libc::c_void {
         life(&ALONE, BYTES / 8);
         core::ptr::null_mut()
     }
-    end_on_panic();
     filter(&[FOR_MEMORY, FOR_PROGRAM], ALLOW, KILL);
-    life(&ALONE, BYTES);
+    life(allocator, BYTES);
     on_threads(3, body);
     // SAFETY: _exit has no conditions. An ordinary end looks whether other threads run.
     unsafe { libc::_exit(0) };
@@ -196,9 +210,17 @@ fn refused_moves_lose_nothing() {
 
 fn main() {
     process::main(
-        &[("ordinary_calls", ordinary_calls), ("no_extra_calls", no_extra_calls), ("refused_moves", refused_moves)],
         &[
-            ("only_ordinary_calls_are_made", || watched::passes("ordinary_calls")),
+            ("ordinary_calls", ordinary_calls),
+            ("ordinary_calls_from_the_first_on", ordinary_calls_from_the_first_on),
+            ("no_extra_calls", no_extra_calls),
+            ("refused_moves", refused_moves),
+        ],
+        &[
+            ("only_ordinary_calls_are_made_after_the_first", || watched::passes("ordinary_calls")),
+            ("without_soft_limit_only_ordinary_calls_are_made", || {
+                watched::passes("ordinary_calls_from_the_first_on");
+            }),
             ("extra_calls_are_made_on_demand_only", || watched::passes("no_extra_calls")),
             ("refused_moves_lose_nothing", refused_moves_lose_nothing),
         ],
