@@ -166,10 +166,26 @@ fn end_amid_purging_unmaps_all() {
     }
 }
 
+/// Runs `body` beside a thread that has a cache and sleeps: a program with one thread gives memory back on its way. Waits
+/// for the end of that thread.
+fn beside_a_thread(body: impl FnOnce()) {
+    let (begun, end) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            drop(black_box(vec![1; 100]));
+            begun.wait();
+            end.wait();
+        });
+        begun.wait();
+        body();
+        end.wait();
+    });
+}
+
 fn purging() {
     let pause = std::env::var("TEST_PAUSE").unwrap().parse().unwrap();
-    // The thread is there, and sleeps or works.
-    hold_until_given_back();
+    // The allocator's thread is there, and sleeps or works, or finds that it is alone.
+    beside_a_thread(hold_until_given_back);
     std::thread::sleep(Duration::from_micros(pause));
 }
 
@@ -302,7 +318,6 @@ fn signals() {
         HANDLED.store(true, Ordering::Relaxed);
     }
     let is_handled = || HANDLED.load(Ordering::Relaxed);
-    hold_until_given_back();
     // SAFETY: all zeros is a valid signal set.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
     for signal in [libc::SIGUSR1, libc::SIGTERM, libc::SIGRTMIN() + 1] {
@@ -315,6 +330,9 @@ fn signals() {
         unsafe { libc::sigaddset(&raw mut set, signal) };
         // SAFETY: `set` is valid.
         unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
+        // The allocator's thread is there, and no other.
+        beside_a_thread(|| drop(hold()));
+        assert!(proc::holds_within(200, || proc::tasks() > 1), "nobody gives memory back");
         // SAFETY: there is a handler.
         assert_eq!(unsafe { libc::kill(libc::getpid(), signal) }, 0);
         assert!(!proc::holds_within(20, is_handled), "signal {signal} went to another thread");
@@ -425,6 +443,10 @@ fn without_exit() {
 
 /// A large block loses most of its length, and then the program sleeps: nothing else calls the allocator.
 fn shrunk() {
+    beside_a_thread(shrink);
+}
+
+fn shrink() {
     let mut block = vec![1u8; HELD_BYTES as usize];
     block.truncate(1 << 20);
     block.shrink_to_fit();

@@ -74,7 +74,24 @@ const EDGE_PURGES_MAX: u64 = 1000;
 const KEPT: usize = 5 << 20;
 
 /// Runs `step` all the time, until a while of it could be observed: no more is purged then than is `allowed`.
-fn steady(allowed: Allowed, mut step: impl FnMut()) {
+///
+/// A second thread, which sleeps, makes it the allocator's own that purges.
+fn steady(allowed: Allowed, step: impl FnMut()) {
+    let (end, is_end) = mpsc::channel::<()>();
+    let (begun, is_begun) = mpsc::channel();
+    let sleeper = thread::spawn(move || {
+        give(&MAGALLOC, take(&MAGALLOC, 64), 64);
+        begun.send(()).expect("the main thread");
+        let _ = is_end.recv();
+    });
+    is_begun.recv().expect("the sleeper");
+    steady_alone(allowed, step, || ());
+    drop(end);
+    sleeper.join().expect("the sleeper ends well");
+}
+
+/// The same in a program of one thread, which purges on its way: `on_the_way` takes it there when the work is over.
+fn steady_alone(allowed: Allowed, mut step: impl FnMut(), on_the_way: impl Fn()) {
     watched::end_on_panic();
     let [block, ballast] = [take(&MAGALLOC, KEPT), take(&MAGALLOC, BALLAST)];
     give(&MAGALLOC, ballast, BALLAST);
@@ -109,7 +126,11 @@ fn steady(allowed: Allowed, mut step: impl FnMut()) {
     drop(step);
     magalloc::flush_thread();
     let end = stats();
-    assert!(wait_until(|| stats().purges > end.purges), "no purge after the work\n{end:?}\n{:?}", stats());
+    let is_purged = || {
+        on_the_way();
+        stats().purges > end.purges
+    };
+    assert!(wait_until(is_purged), "no purge after the work\n{end:?}\n{:?}", stats());
     give(&MAGALLOC, block, KEPT);
 }
 
@@ -127,6 +148,15 @@ fn bursts() {
         blocks.extend((0..10_000).map(|_| take(&MAGALLOC, 64)));
         blocks.drain(..).for_each(|block| give(&MAGALLOC, block, 64));
     });
+}
+
+fn bursts_alone() {
+    let mut blocks = Vec::with_capacity(10_000);
+    let step = move || {
+        blocks.extend((0..10_000).map(|_| take(&MAGALLOC, 64)));
+        blocks.drain(..).for_each(|block| give(&MAGALLOC, block, 64));
+    };
+    steady_alone(Allowed::Nothing, step, magalloc::flush_thread);
 }
 
 fn bursts_of_many_sizes() {
@@ -250,6 +280,7 @@ fn main() {
         &[
             ("pair", pair),
             ("bursts", bursts),
+            ("bursts_alone", bursts_alone),
             ("bursts_of_many_sizes", bursts_of_many_sizes),
             ("random_lifetimes_same_sizes", random_lifetimes_same_sizes),
             ("random_lifetimes_random_sizes", random_lifetimes_random_sizes),
@@ -259,6 +290,7 @@ fn main() {
         &[
             ("pairs_purge_nothing", || passes("pair")),
             ("bursts_purge_nothing", || passes("bursts")),
+            ("bursts_of_a_program_of_one_thread_purge_nothing", || passes("bursts_alone")),
             ("bursts_of_many_sizes_purge_edges_only", || passes("bursts_of_many_sizes")),
             ("random_lifetimes_purge_nothing", || passes("random_lifetimes_same_sizes")),
             ("random_lifetimes_of_random_sizes_purge_edges_only", || passes("random_lifetimes_random_sizes")),

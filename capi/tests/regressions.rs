@@ -192,3 +192,50 @@ fn lines_into_closed_pipes_change_nothing() {
 fn malloc_stats_is_no_cancellation_point() {
     expect("reports.c", "malloc_stats_is_no_cancellation_point");
 }
+
+#[test]
+fn program_of_one_thread_stays_one() {
+    expect_with("worker.c", "program_of_one_thread_stays_one", &[SHORT_DELAY], "");
+}
+
+#[test]
+fn thread_leaves_with_the_programs_last_but_one() {
+    expect_with("worker.c", "thread_leaves_with_the_programs_last_but_one", &[SHORT_DELAY], "");
+}
+
+#[test]
+fn process_of_vanished_threads_ends() {
+    expect_with("worker.c", "process_of_vanished_threads_ends", &[SHORT_DELAY], "end\n");
+}
+
+#[test]
+fn vanished_threads_leave_no_caches() {
+    expect_with("worker.c", "vanished_threads_leave_no_caches", &[SHORT_DELAY], "");
+}
+
+#[test]
+fn malloc_does_not_wait_for_a_stopped_thread() {
+    for mode in MODES {
+        let scenario = "malloc_does_not_wait_for_a_stopped_thread";
+        let outcome = outcome("worker.c", mode, scenario, &[SHORT_DELAY]);
+        if outcome.stdout == "skipped\n" {
+            return println!("skipped: no process can be traced here");
+        }
+        outcome.expect(0, "", "");
+    }
+}
+
+#[test]
+fn child_of_bare_clone_gives_back() {
+    expect_with("worker.c", "child_of_bare_clone_gives_back", &[SHORT_DELAY], "");
+}
+
+#[test]
+fn fork_in_a_handler_amid_a_fork_works() {
+    expect_with("worker.c", "fork_in_a_handler_amid_a_fork_works", &[SHORT_DELAY], "");
+}
+
+#[test]
+fn refused_thread_is_asked_for_again() {
+    expect_with("worker.c", "refused_thread_is_asked_for_again", &[SHORT_DELAY], "");
+}

@@ -21,7 +21,8 @@ pub struct Alarm(AtomicU32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Call {
-    /// No thread has a cache any more: for the purging thread, which must not be what keeps the process alive.
+    /// Fewer than two threads have a cache: for the purging thread, which must not be what keeps the process alive, nor
+    /// what makes a process of one thread one of two.
     Alone = 1,
     /// There is something that will be due after the purge delay.
     Raised = 2,
@@ -71,17 +72,23 @@ impl Alarm {
         Call::strongest(self.0.fetch_and(kept, Ordering::AcqRel))
     }
 
-    /// Was it said that no thread has a cache? Not any more then.
+    /// Was it said that threads with caches have become few? Not any more then.
     pub fn take_alone(&self) -> bool {
         let alone = Call::Alone as u32;
         // ordering: Relaxed, a hint; AcqRel [ALARM] before the look whether it is so.
         self.0.load(Ordering::Relaxed) & alone != 0 && self.0.fetch_and(!alone, Ordering::AcqRel) & alone != 0
     }
 
+    /// Was it said anew? For the purging thread, before it leaves though there may be something to do.
+    pub fn says_alone_at_last(&self) -> bool {
+        // ordering: SeqCst [LEAVE] as in `is_quiet_at_last`.
+        self.0.load(Ordering::SeqCst) & Call::Alone as u32 != 0
+    }
+
     /// Does the alarm say nothing? For the purging thread, before it leaves.
     pub fn is_quiet_at_last(&self) -> bool {
         // ordering: SeqCst [LEAVE] after the thread said that it leaves; pairs with `raise`, after which others look
-        // whether there is a thread (`Worker::is_running`).
+        // whether there is a thread (`WorkerState::is_running`).
         self.0.load(Ordering::SeqCst) == 0
     }
 

@@ -16,6 +16,7 @@ pub mod mapping_table;
 pub mod spare;
 pub mod stash;
 pub mod warm;
+pub mod worker_state;
 
 #[cfg(not(loom))]
 pub mod dirty;

@@ -8,6 +8,7 @@
 mod builder;
 mod by_address;
 mod calls;
+mod census;
 mod disabled;
 mod global_alloc;
 mod place;

@@ -9,7 +9,7 @@
 //! ```
 
 use super::place::{self, FRESH_MAX, Place, State};
-use super::{HEAP, disabled, start, worker};
+use super::{HEAP, census, disabled, start, worker};
 use crate::options::Options;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
 use crate::thread_cache::{Cached, NO_CACHE, Tops};
@@ -91,6 +91,7 @@ fn register(thread: &Place, options: &Options) -> Option<Cached<'static, SystemP
     let cached = if THREAD_END.arrange::<Place>() { HEAP.register() } else { None };
     match &cached {
         Some(cached) => {
+            census::begin_thread(cached.me);
             thread.tops.set(cached.cache.tops());
             thread.set_state(State::Registered(cached.me));
         }
@@ -108,6 +109,7 @@ impl EndOfThread for Place {
         place::with(|thread| {
             if let State::Registered(me) = thread.state() {
                 forget(thread);
+                census::end_thread(me);
                 HEAP.rest(&HEAP.cached(me));
                 worker::attend();
                 worker::note_end_of_thread();
@@ -127,6 +129,7 @@ pub(super) fn leave() {
     place::with(|thread| {
         if let State::Registered(me) = thread.state() {
             forget(thread);
+            census::end_thread(me);
             HEAP.unregister(&HEAP.cached(me));
         }
     });
@@ -148,6 +151,7 @@ pub(super) fn note_fork() {
         State::Registered(me) => Some(me),
         State::Fresh { .. } | State::Registering | State::Ended | State::Purger => None,
     });
+    census::begin_process(me);
     HEAP.note_fork(me);
 }
 

@@ -184,7 +184,13 @@ impl<P: Pages> Heap<P> {
         self.purge().raise_if_unpurged();
     }
 
-    fn others(&self) -> Others<'_, P> {
+    /// Which threads have caches.
+    pub fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// The caches, as other threads than theirs see them.
+    pub fn others(&self) -> Others<'_, P> {
         Others { depot: &self.depot, owners: &self.owners }
     }
 

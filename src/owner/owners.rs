@@ -21,7 +21,7 @@ use crate::owner::notify::{Closed, NotifyStack};
 use crate::owner::number_set::NumberSet;
 use crate::size_class::{self, CLASS_COUNT};
 use crate::summary::Summary;
-use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, SlabId};
 use core::ptr::NonNull;
@@ -53,6 +53,8 @@ pub struct Owner {
     list: [AtomicU32; CLASS_COUNT],
     /// Per class: slabs in the list.
     list_len: [AtomicU8; CLASS_COUNT],
+    /// The thread that has it, as whoever asks for it knows threads; 0 if none is known.
+    thread: AtomicU64,
 }
 
 impl Owner {
@@ -193,6 +195,28 @@ impl Owners {
         // A turn of purging takes what nobody has adopted by then.
         depot.raise(Call::Raised);
         true
+    }
+
+    /// Notes which thread has an owner; 0 before the thread gives it up. Returns what was noted before.
+    pub fn set_thread(&self, me: OwnerIndex, thread: u64) -> u64 {
+        // ordering: AcqRel; whoever sees it sees an owner that is that thread's.
+        self.owner(me).thread.swap(thread, Ordering::AcqRel)
+    }
+
+    /// The thread that has owner number `number`, which is below `made`; 0 if none is known.
+    pub fn thread_of(&self, number: usize) -> u64 {
+        // ordering: Acquire, as above.
+        self.owner(OwnerIndex(number as u32)).thread.load(Ordering::Acquire)
+    }
+
+    /// Takes the owner from a thread that is not there any more without having given it up, for the caller to empty its
+    /// cache and to `orphan` it. `None`: another caller was faster. A number cannot have gone to a thread of the same name
+    /// meanwhile: the one that is not there still had it.
+    pub fn take_from(&self, number: usize, thread: u64) -> Option<OwnerIndex> {
+        let index = OwnerIndex(number as u32);
+        // ordering: Acquire, as above; the thread's last writes came before the kernel forgot it.
+        let taken = self.owner(index).thread.compare_exchange(thread, 0, Ordering::Acquire, Ordering::Relaxed);
+        taken.ok().map(|_| index)
     }
 
     /// Does any owner rest, at some moment?

@@ -1,10 +1,10 @@
-//! All caches, and what other threads may do with one: take the stash of a thread that idles, and in the child of a
-//! fork all that a thread had that is not there.
+//! All caches, and what other threads may do with one: take the stash of a thread that idles, and all that a thread had
+//! that is not there: in the child of a fork, or because it ended by a system call of its own.
 //!
 //! ```text
 //! # Role        what keeps idle threads from withholding memory, at no cost for the fast path
-//! # Invariants  I1: whoever took a number out of the owners' `gone` or `resting` has that number's cache as if it were
-//!                   its own.
+//! # Invariants  I1: whoever took a number out of the owners' `gone` or `resting`, or from a thread that is not there,
+//!                   has that number's cache as if it were its own.
 //! # Progress    lock-free
 //! # Not here    a thread's own emptying (see `Cached::drain`)
 //! ```
@@ -120,7 +120,26 @@ impl<P: Pages> Others<'_, P> {
 
     /// Takes over what one thread had that is gone. `false`: there is none.
     fn adopt_one(&self) -> bool {
-        let Some(number) = self.owners.take_gone() else { return false };
+        self.owners.take_gone().map(|number| self.adopt(number)).is_some()
+    }
+
+    /// Takes over what a thread had that is not there any more without having given it up. `false`: it was done already,
+    /// or a fork is under way.
+    pub fn adopt_ended(&self, number: usize, thread: u64) -> bool {
+        // In hand meanwhile, as in `take_stash`.
+        if !self.depot.hand.take_up() {
+            return false;
+        }
+        let taken = self.owners.take_from(number, thread);
+        if let Some(number) = taken {
+            self.adopt(number);
+        }
+        self.depot.hand.put_down();
+        taken.is_some()
+    }
+
+    /// Gives home all that is in the cache of a thread that vanished at any instruction, and its number to the orphans.
+    fn adopt(&self, number: OwnerIndex) {
         let cached = self.cached(number);
         for class in size_class::all().filter(|&class| cached.cache.is_in_doubt(class)) {
             // What is stashed is whole at any instant, but how much that is may be counted wrongly.
@@ -129,7 +148,6 @@ impl<P: Pages> Others<'_, P> {
         }
         cached.drain();
         self.owners.orphan(self.depot, number);
-        true
     }
 }
 

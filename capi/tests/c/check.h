@@ -8,6 +8,8 @@
 #endif
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -112,6 +114,37 @@ __attribute__((unused)) static int is_marked(const void *block, size_t size, siz
 __attribute__((unused)) static void say(const char *text)
 {
     CHECK(write(STDOUT_FILENO, text, strlen(text)) == (ssize_t)strlen(text));
+}
+
+/* Without allocating, which would be a reason to purge. */
+__attribute__((unused)) static int threads(void)
+{
+    char text[4096] = "";
+    int file = open("/proc/self/status", O_RDONLY);
+    CHECK(file >= 0 && read(file, text, sizeof text - 1) > 0 && close(file) == 0);
+    const char *count = strstr(text, "\nThreads:");
+    CHECK(count != NULL);
+    return atoi(count + strlen("\nThreads:"));
+}
+
+__attribute__((unused)) static void *sleeps_with_a_cache(void *begun)
+{
+    free(kept(malloc(100)));
+    __atomic_store_n((int *)begun, 1, __ATOMIC_RELEASE);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+/* A second thread of the program: it has a cache, and sleeps until the process ends. */
+__attribute__((unused)) static void begin_second_thread(void)
+{
+    static int begun;
+    __atomic_store_n(&begun, 0, __ATOMIC_RELAXED);
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, sleeps_with_a_cache, &begun) == 0 && pthread_detach(thread) == 0);
+    while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE))
+        usleep(1000);
 }
 
 /* Small and large blocks, filled, freed but for some small ones. */

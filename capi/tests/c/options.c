@@ -1,9 +1,7 @@
 /* What options of the environment do. The caller sets them. */
 #include "check.h"
 #include "magalloc.h"
-#include <dirent.h>
 #include <malloc.h>
-#include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,16 +19,6 @@ static void wait_a_moment(void)
 {
     struct timespec moment = {0, 10000000};
     nanosleep(&moment, NULL);
-}
-
-static int threads(void)
-{
-    int count = 0;
-    DIR *directory = opendir("/proc/self/task");
-    for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-        count += entry->d_name[0] != '.';
-    closedir(directory);
-    return count;
 }
 
 /* Large and small blocks, written and freed: `bytes` of each. */
@@ -60,9 +48,10 @@ static void does_its_work(void)
     say("done\n");
 }
 
-/* A hang, and so the end by force, if it is never given back. */
+/* A hang, and so the end by force, if it is never given back. A program with one thread would have to call malloc. */
 static void dirty_memory_is_given_back_soon(void)
 {
+    begin_second_thread();
     make_dirty(64 * MIB);
     while (now().resident > 16 * MIB || now().dirty > 16 * MIB)
         wait_a_moment();
@@ -71,7 +60,8 @@ static void dirty_memory_is_given_back_soon(void)
 /* The child of a fork has no background thread, and gets one. */
 static void child_gives_dirty_memory_back_soon(void)
 {
-    while (threads() == 1)
+    begin_second_thread();
+    while (threads() == 2)
         make_dirty(64 * MIB);
     pid_t child = fork();
     CHECK(child >= 0);
@@ -106,16 +96,18 @@ static void cache_is_large(void)
 
 static void background_thread_comes(void)
 {
-    while (threads() == 1)
+    begin_second_thread();
+    while (threads() == 2)
         make_dirty(64 * MIB);
 }
 
 static void background_thread_never_comes(void)
 {
+    begin_second_thread();
     for (int count = 0; count < 20; count++) {
         make_dirty(64 * MIB);
         wait_a_moment();
-        CHECK(threads() == 1);
+        CHECK(threads() == 2);
     }
 }
 

@@ -15,6 +15,7 @@ mod system_malloc;
 #[cfg(not(loom))]
 mod terminate;
 mod thread;
+mod wiped;
 mod worker;
 
 pub use end::{ProcessEnd, Unloading, arrange_release, flush_stdio, other_threads};
@@ -28,5 +29,6 @@ pub use report::{decimal, fatal, hex, line};
 pub use system_malloc::SystemMalloc;
 #[cfg(not(loom))]
 pub use terminate::{Termination, before_termination};
-pub use thread::{EndOfThread, ThreadEnd};
-pub use worker::{Worker, name_thread, wait, wake};
+pub use thread::{EndOfThread, ThreadEnd, is_alive, thread_id};
+pub use wiped::Wiped;
+pub use worker::{join, name_thread, spawn, wait, wake};

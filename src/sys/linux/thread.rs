@@ -1,6 +1,7 @@
 //! The end of a thread, through a pthread key: its destructor runs after the thread-local destructors of Rust and
-//! C++, which the C library calls first.
+//! C++, which the C library calls first. And whether a thread is there still that did not end in this way.
 
+use super::pages::KeepErrno;
 use crate::sync::{AtomicU32, Ordering};
 
 /// What runs at the end of a thread that asked for it.
@@ -89,4 +90,21 @@ extern "C" fn destructor<E: EndOfThread>(value: *mut libc::c_void) {
         }
     }
     E::end_of_thread();
+}
+
+/// Number of the calling thread.
+pub fn thread_id() -> u32 {
+    // SAFETY: no conditions. By number, because older C libraries have no function for it.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+/// Is thread `thread` of this process, whose number is `process`, there? `true` also where the kernel does not tell, and
+/// for the main thread until all others have ended. Linux knows no other way to learn of a thread that left by a system
+/// call of its own.
+pub fn is_alive(process: u32, thread: u32) -> bool {
+    let _errno = KeepErrno::new();
+    // SAFETY: no signal is sent.
+    let found = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) };
+    // SAFETY: the calling thread's own errno.
+    found == 0 || unsafe { *libc::__errno_location() } != libc::ESRCH
 }

@@ -1,192 +1,148 @@
 //! A thread of the allocator's own, and the word that it sleeps on.
 //!
-//! The thread has a small stack, lets every signal go to the program's threads, and is joined before the memory that it
-//! looks at goes away. It leaves when it has nothing to do: POSIX ends a process with its last thread, and that must
-//! not be this one.
+//! ```text
+//! # Role        starts the thread, on a stack that has room, and waits for its end
+//! # Rights      those of the thread that starts it, as of any thread; it lets every signal go to the program's threads
+//! # Not here    when it is there (see `depot::worker_state`), what it does (see `front::worker`)
+//! ```
 
 use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU32, Ordering};
+use crate::sync::AtomicU32;
 
-/// The thread, if there is one.
-///
-/// ```text
-/// None --start--> Starting --> Running --leave--> Left --start--> Starting ...
-///                    |                                    in a forked child: None again
-///                    +--> Failed, not tried again         any --join--> Stopped, for ever
-/// ```
-#[derive(Debug)]
-pub struct Worker {
-    state: AtomicU8,
-    /// The thread, once `Running`: an integer or a pointer, depending on the C library.
-    thread: AtomicPtr<libc::c_void>,
-    /// The process that it is in: a child may have been made by a bare `clone`, of which nobody tells.
-    process: AtomicU32,
-    /// The process that this memory is of; 0 while it is not known.
-    home: AtomicU32,
-}
+/// What a thread runs; the argument is a thread's handle, or null.
+pub type Body = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
 
-const NONE: u8 = 0;
-const STARTING: u8 = 1;
-const RUNNING: u8 = 2;
-const FAILED: u8 = 3;
-const STOPPED: u8 = 4;
-const LEFT: u8 = 5;
-
-/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 4 KiB, but if
+/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 8 KiB, but if
 /// this is the process's last thread, its exit handlers run here; and the program's thread-local data lie here too, so
 /// more is tried where that is not enough. Not the default size, which the C library keeps behind a lock of its own.
 const STACK_BYTES: [usize; 3] = [1 << 20, 16 << 20, 256 << 20];
 
-impl Worker {
-    /// No thread yet.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self {
-            state: AtomicU8::new(NONE),
-            thread: AtomicPtr::new(core::ptr::null_mut()),
-            process: AtomicU32::new(0),
-            home: AtomicU32::new(0),
-        }
-    }
+/// Bytes of the stack on which `pthread_create` is called: the first call binds symbols of the C library, for which its
+/// loader saves all registers: 3 to 11 KiB, and malloc's caller may have less.
+const ROOM_BYTES: usize = 64 << 10;
 
-    /// Is the thread there, or on its way?
-    #[inline]
-    pub fn is_running(&self) -> bool {
-        // ordering: SeqCst [LEAVE] after the alarm was raised; pairs with `leave`. Costs a load nothing.
-        matches!(self.state.load(Ordering::SeqCst), STARTING | RUNNING)
-    }
-
-    /// Notes which process this is.
-    pub fn note_home(&self) {
-        // ordering: Relaxed; a number.
-        self.home.store(process(), Ordering::Relaxed);
-    }
-
-    /// Starts the thread, which runs `body`, unless it is there or could not be started before; or if this is another
-    /// process in the same memory, as after `vfork`.
-    pub fn start(&self, body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
-        // ordering: Relaxed; a number that was noted before there was a second thread.
-        let home = self.home.load(Ordering::Relaxed);
-        if home != 0 && home != process() {
-            return;
-        }
-        // ordering: Relaxed; a guess.
-        let before = self.state.load(Ordering::Relaxed);
-        // ordering: Acquire [WORKER] of the last thread's name; pairs with Release below. The thread itself starts by a
-        // call that orders everything.
-        let is_mine = || self.state.compare_exchange(before, STARTING, Ordering::Acquire, Ordering::Relaxed).is_ok();
-        if !matches!(before, NONE | LEFT) || !is_mine() {
-            return;
-        }
-        let _errno = KeepErrno::new();
-        if before == LEFT {
-            self.join_thread();
-        }
-        let next = match spawn(body) {
-            Some(thread) => {
-                // ordering: Relaxed; published by the exchange below.
-                self.thread.store(core::ptr::without_provenance_mut(thread as usize), Ordering::Relaxed);
-                self.process.store(process(), Ordering::Relaxed);
-                RUNNING
-            }
-            None => FAILED,
-        };
-        // ordering: Release [WORKER] the thread's name; pairs with Acquire in `join`. If the process ends meanwhile,
-        // it stays as it is: nobody joins the thread then.
-        let _ = self.state.compare_exchange(STARTING, next, Ordering::Release, Ordering::Relaxed);
-    }
-
-    /// For the thread itself: `true` if it may return, and will be started again when it is needed; `has_work` is asked
-    /// once more in between.
-    #[must_use]
-    pub fn leave(&self, has_work: impl Fn() -> bool) -> bool {
-        // ordering: SeqCst [LEAVE] before the look for work. Whoever raises the alarm looks here afterwards
-        // (`is_running`): one of the two sees the other.
-        if self.state.compare_exchange(RUNNING, LEFT, Ordering::SeqCst, Ordering::Relaxed).is_err() {
-            return false;
-        }
-        // Back again, unless somebody was faster and starts another thread.
-        // ordering: Relaxed; nothing but the thread itself is behind it.
-        !has_work() || self.state.compare_exchange(LEFT, RUNNING, Ordering::Relaxed, Ordering::Relaxed).is_err()
-    }
-
-    /// Waits for the end of the thread, which the caller has told to end. None is started afterwards.
-    pub fn join(&self) {
-        // ordering: Acquire [WORKER] pairs with Release in `start`.
-        if matches!(self.state.swap(STOPPED, Ordering::Acquire), RUNNING | LEFT) {
-            self.join_thread();
-        }
-    }
-
-    /// Waits for the end of the thread that was started last; only once for each.
-    fn join_thread(&self) {
-        // ordering: Relaxed; the caller's Acquire of the state.
-        let thread = self.thread.load(Ordering::Relaxed).addr() as libc::pthread_t;
-        // ordering: Relaxed, likewise.
-        let is_here = self.process.load(Ordering::Relaxed) == process();
-        // The last thread of a process runs its exit handlers.
-        // SAFETY: pthread_self and pthread_equal have no conditions but valid names.
-        if is_here && unsafe { libc::pthread_equal(thread, libc::pthread_self()) } == 0 {
-            let _whole = NotCancelled::new();
-            // SAFETY: made by `start`, and the caller's change of the state lets nobody else join it.
-            unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
-        }
-    }
-
-    /// In the child of a fork, where the thread is not: it can be started again.
-    pub fn forget(&self) {
-        self.note_home();
-        // ordering: Relaxed; the caller is alone.
-        self.state.store(NONE, Ordering::Relaxed);
-    }
-}
-
-fn process() -> u32 {
-    // SAFETY: getpid has no conditions.
-    unsafe { libc::getpid() as u32 }
-}
-
-fn spawn(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
+/// Starts a thread with every signal blocked. Returns its handle, never 0.
+pub fn spawn(body: Body, argument: usize) -> Option<usize> {
+    let _errno = KeepErrno::new();
+    let mut order = Order { body, argument, made: None };
     // SAFETY: all zeros is a valid signal set.
     let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
     // SAFETY: `all` is valid.
     unsafe { libc::sigfillset(&raw mut all) };
+    // Also, no handler runs while the stack is another.
     // SAFETY: both sets are valid. The new thread inherits the mask.
     if unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) } != 0 {
         return None;
     }
-    let thread = spawn_with_stack(body);
+    with_room(carry_out, (&raw mut order).cast());
     // SAFETY: the mask that was set before.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut()) };
-    thread
+    order.made
 }
 
-fn spawn_with_stack(body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) -> Option<libc::pthread_t> {
+/// A thread to start, and its handle.
+struct Order {
+    body: Body,
+    argument: usize,
+    made: Option<usize>,
+}
+
+/// Starts the thread of an `Order`.
+extern "C" fn carry_out(order: *mut libc::c_void) {
+    // SAFETY: `spawn`'s, which waits.
+    let order = unsafe { &mut *order.cast::<Order>() };
+    let argument = core::ptr::without_provenance_mut(order.argument);
     // SAFETY: all zeros is a valid integer or pointer: it depends on the C library which of them names a thread.
     let mut thread: libc::pthread_t = unsafe { core::mem::zeroed() };
     // SAFETY: all zeros is valid memory for `pthread_attr_init` to fill.
     let mut attributes: libc::pthread_attr_t = unsafe { core::mem::zeroed() };
     // SAFETY: `attributes` is valid.
     if unsafe { libc::pthread_attr_init(&raw mut attributes) } != 0 {
-        return None;
+        return;
     }
-    // Not the priority of whoever came by.
-    // SAFETY: initialised above.
-    unsafe { libc::pthread_attr_setinheritsched(&raw mut attributes, libc::PTHREAD_EXPLICIT_SCHED) };
     // SAFETY: sysconf has no conditions.
     let least =
         usize::try_from(unsafe { libc::sysconf(libc::_SC_THREAD_STACK_MIN) }).unwrap_or(libc::PTHREAD_STACK_MIN);
     let mut make = |stack_bytes| {
         // SAFETY: initialised above.
         unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, least + stack_bytes) };
-        // SAFETY: all arguments are valid; the body needs none of its own.
-        unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, body, core::ptr::null_mut()) }
+        // SAFETY: all arguments are valid.
+        unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, order.body, argument) }
     };
     let made = STACK_BYTES.into_iter().map(&mut make).find(|&made| made != libc::EINVAL).unwrap_or(libc::EINVAL);
     // SAFETY: initialised above, not used any more.
     unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
-    (made == 0).then_some(thread)
+    order.made = (made == 0).then_some(thread as usize);
+}
+
+/// Calls `work` on a stack of `ROOM_BYTES`, if there is memory for one; else on this one.
+fn with_room(work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void) {
+    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
+    let room = unsafe { libc::mmap(core::ptr::null_mut(), ROOM_BYTES, access, flags, -1, 0) };
+    if room == libc::MAP_FAILED {
+        return work(argument);
+    }
+    // SAFETY: the end of the mapping, as aligned as a stack's must be; nobody else uses it.
+    unsafe { call_on(room.byte_add(ROOM_BYTES), work, argument) };
+    // SAFETY: our own mapping, not used any more.
+    unsafe { libc::munmap(room, ROOM_BYTES) };
+}
+
+/// Calls `work` with the stack that ends at `stack`.
+///
+/// # Safety
+/// `stack` is aligned to 16 bytes, and there is room below it that nobody else uses. No signal handler runs meanwhile.
+unsafe fn call_on(stack: *mut libc::c_void, work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the caller's promise. The stack pointer is kept in a register that calls preserve.
+    unsafe {
+        core::arch::asm!(
+            "mov r12, rsp",
+            "mov rsp, {stack}",
+            "call {work}",
+            "mov rsp, r12",
+            stack = in(reg) stack,
+            work = in(reg) work,
+            in("rdi") argument,
+            out("r12") _,
+            clobber_abi("C"),
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: likewise.
+    unsafe {
+        core::arch::asm!(
+            "mov x20, sp",
+            "mov sp, {stack}",
+            "blr {work}",
+            "mov sp, x20",
+            stack = in(reg) stack,
+            work = in(reg) work,
+            in("x0") argument,
+            out("x20") _,
+            clobber_abi("C"),
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    {
+        // There, pthread_create has to do with the caller's.
+        let _ = stack;
+        work(argument);
+    }
+}
+
+/// Waits for the end of a thread that `spawn` has started; once for each. Not for the calling thread itself, which may be
+/// the last one of the process and run its exit handlers.
+pub fn join(handle: usize) {
+    let thread = handle as libc::pthread_t;
+    // SAFETY: pthread_self has no conditions.
+    if thread != unsafe { libc::pthread_self() } {
+        let _whole = NotCancelled::new();
+        // SAFETY: the caller has the handle to itself.
+        unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
+    }
 }
 
 /// Names the calling thread, for `ps` and debuggers.
@@ -195,17 +151,16 @@ pub fn name_thread() {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"magalloc".as_ptr()) };
 }
 
-/// Sleeps while `word` is `value`, at most `milliseconds` if given. May wake without reason.
-pub fn wait(word: &AtomicU32, value: u32, milliseconds: Option<u64>) {
+/// Sleeps while `word` is `value`, at most `milliseconds`. May wake without reason.
+pub fn wait(word: &AtomicU32, value: u32, milliseconds: u64) {
     let _errno = KeepErrno::new();
-    let timeout = milliseconds.map(|milliseconds| libc::timespec {
+    let timeout = libc::timespec {
         tv_sec: (milliseconds / 1000) as _,
         tv_nsec: (milliseconds % 1000 * 1_000_000) as _,
-    });
-    let timeout = timeout.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    };
     let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word is valid for the call, the timeout too.
-    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, value, timeout) };
+    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, value, &raw const timeout) };
 }
 
 /// Wakes who sleeps on `word`.

@@ -1,0 +1,143 @@
+//! The threads of this process that have caches: how many there are, and which of them have vanished.
+//!
+//! ```text
+//! # Role        tells whether the program has more than one thread of its own, which decides whether there is a purging
+//!               thread; finds threads that ended by a system call of their own, or began too late to be told of their
+//!               end, so that nothing waits for them and what they had comes home
+//! # Invariants  I1: a thread's number counts only within the process that it was noted in (its generation). A child that
+//!                   nobody told of its birth (`_Fork`, a bare `clone`) begins a generation of its own, because `HERE`
+//!                   reads as zero there.
+//!               I2: only the purging thread looks for vanished threads. A program with one thread makes no call for
+//!                   it, whatever a sandbox forbids.
+//! # Children    after `fork`, the child's only thread is counted anew. After `_Fork` it is not counted: one thread
+//!               more is needed there before there is a purging thread. A child of `vfork` is a part of its parent.
+//! ```
+
+use super::HEAP;
+use crate::depot::worker_state::WorkerState;
+use crate::owner::OwnerIndex;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::sys::platform::{Wiped, is_alive, process_id, thread_id};
+
+/// What is true of this process only.
+pub(super) struct Here {
+    /// The purging thread.
+    pub worker: WorkerState,
+    /// When the C library may be asked again for a thread that it refused, in milliseconds of the clock.
+    pub retry_ms: AtomicU64,
+    /// The pause after the next refusal, in milliseconds; 0 is the first.
+    pub retry_pause_ms: AtomicU64,
+    /// Which process this is, and its number; 0 before a thread was noted in it.
+    generation: AtomicU32,
+    process: AtomicU32,
+    /// Threads with caches that were noted in this process.
+    threads: AtomicU32,
+}
+
+pub(super) static HERE: Wiped<Here> = Wiped::new(Here {
+    worker: WorkerState::new(),
+    retry_ms: AtomicU64::new(0),
+    retry_pause_ms: AtomicU64::new(0),
+    generation: AtomicU32::new(0),
+    process: AtomicU32::new(0),
+    threads: AtomicU32::new(0),
+});
+
+/// Generations so far: those of the parents, and this one.
+static GENERATIONS: AtomicU32 = AtomicU32::new(0);
+
+/// Threads that one look asks the kernel for, if it finds one that is there.
+const LOOK_THREADS: usize = 64;
+
+/// Threads of this process that have caches.
+#[inline]
+pub(super) fn threads() -> u32 {
+    // ordering: Relaxed, a count; whoever lowers it raises the alarm afterwards.
+    HERE.threads.load(Ordering::Relaxed)
+}
+
+/// Is this the process whose memory it is? Not in a child of `vfork`, which has its parent's.
+pub(super) fn is_home() -> bool {
+    generation();
+    // ordering: Relaxed, a number.
+    HERE.process.load(Ordering::Relaxed) == process_id()
+}
+
+/// The generation of this process.
+fn generation() -> u32 {
+    // ordering: Relaxed, all of it: numbers, told apart by themselves.
+    let known = HERE.generation.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    HERE.process.store(process_id(), Ordering::Relaxed);
+    let new = GENERATIONS.fetch_add(1, Ordering::Relaxed) + 1;
+    HERE.generation.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|other| other, |_| new)
+}
+
+/// How a thread is noted: by its generation and its number (I1).
+fn note(generation: u32, thread: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(thread)
+}
+
+fn generation_of(noted: u64) -> u32 {
+    (noted >> 32) as u32
+}
+
+/// The calling thread has got a cache.
+pub(super) fn begin_thread(me: OwnerIndex) {
+    let _ = HEAP.owners().set_thread(me, note(generation(), thread_id()));
+    // ordering: Relaxed, a count.
+    HERE.threads.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The calling thread is about to give its cache up.
+pub(super) fn end_thread(me: OwnerIndex) {
+    let noted = HEAP.owners().set_thread(me, 0);
+    // ordering: Relaxed, numbers.
+    if noted != 0 && generation_of(noted) == HERE.generation.load(Ordering::Relaxed) {
+        HERE.threads.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// In the child of a fork, whose only thread has the cache `me`, if any.
+pub(super) fn begin_process(me: Option<OwnerIndex>) {
+    HERE.worker.forget();
+    // ordering: Relaxed, all of it; the caller is alone.
+    HERE.generation.store(0, Ordering::Relaxed);
+    HERE.threads.store(0, Ordering::Relaxed);
+    HERE.retry_ms.store(0, Ordering::Relaxed);
+    if let Some(me) = me {
+        begin_thread(me);
+    }
+}
+
+/// For the purging thread: takes over what threads had that are not there any more. Looks at some of them, from `from` on,
+/// or at all until it finds one that is there. Returns where to go on the next time.
+pub(super) fn adopt_ended(from: usize) -> usize {
+    if !is_home() {
+        return from;
+    }
+    // ordering: Relaxed, numbers.
+    let process = HERE.process.load(Ordering::Relaxed);
+    let made = HEAP.owners().made();
+    let (mut asked, mut any_alive) = (0, false);
+    for step in 0..made {
+        let number = (from + step) % made;
+        let noted = HEAP.owners().thread_of(number);
+        if noted == 0 || generation_of(noted) != generation() {
+            continue;
+        }
+        if is_alive(process, noted as u32) {
+            any_alive = true;
+        } else if HEAP.others().adopt_ended(number, noted) {
+            // ordering: Relaxed, a count.
+            HERE.threads.fetch_sub(1, Ordering::Relaxed);
+        }
+        asked += 1;
+        if any_alive && asked >= LOOK_THREADS {
+            return number + 1;
+        }
+    }
+    0
+}
