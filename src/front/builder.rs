@@ -193,8 +193,10 @@ impl Magalloc {
     }
 
     /// Whether a thread of the allocator's own gives memory back, also while the program is idle. It is started when
-    /// there is something to give back in a heap of more than 4 MiB, and ends when nothing is left: an idle program does
-    /// not have it. Without it, threads that allocate and free give memory back on the way. Default: yes.
+    /// there is something to give back in a heap of more than 4 MiB and two threads of the program have allocated, and
+    /// ends when nothing is left, or no second thread: an idle program does not have it, nor one with a single thread.
+    /// Without it, threads that allocate and free give memory back on the way. It has the rights of the thread that
+    /// happened to start it (see SECURITY.md in the repository). Default: yes.
     ///
     /// ```
     /// use magalloc::Magalloc;

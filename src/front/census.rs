@@ -84,8 +84,12 @@ fn generation_of(noted: u64) -> u32 {
     (noted >> 32) as u32
 }
 
-/// The calling thread has got a cache.
+/// The calling thread has got a cache. One that shares this memory, but is a process to the kernel (a `clone` with
+/// `CLONE_VM` alone), is not noted: it would seem to have vanished.
 pub(super) fn begin_thread(me: OwnerIndex) {
+    if !is_home() {
+        return;
+    }
     let _ = HEAP.owners().set_thread(me, note(generation(), thread_id()));
     // ordering: Relaxed, a count.
     HERE.threads.fetch_add(1, Ordering::Relaxed);
@@ -107,6 +111,7 @@ pub(super) fn begin_process(me: Option<OwnerIndex>) {
     HERE.generation.store(0, Ordering::Relaxed);
     HERE.threads.store(0, Ordering::Relaxed);
     HERE.retry_ms.store(0, Ordering::Relaxed);
+    HERE.retry_pause_ms.store(0, Ordering::Relaxed);
     if let Some(me) = me {
         begin_thread(me);
     }

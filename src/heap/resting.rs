@@ -113,6 +113,30 @@ fn what_threads_left_is_used_before_new_memory() {
 }
 
 #[test]
+fn cache_of_a_vanished_thread_comes_home_once() {
+    let heap = heap(&Options::new());
+    let cached = begin(&heap);
+    assert_eq!(heap.owners().set_thread(cached.me, 7), 0);
+    let blocks = allocate(&heap, &cached, 50);
+    free(&heap, &cached, blocks);
+    let number = cached.me.get();
+    assert!(!heap.others().adopt_ended(number, 6), "another thread has the number by now");
+    assert_eq!((heap.stats().threads, heap.owners().thread_of(number)), (1, 7));
+    assert!(heap.others().adopt_ended(number, 7));
+    assert!(!heap.others().adopt_ended(number, 7), "it is nobody's");
+    let stats = heap.stats();
+    assert_eq!((stats.threads, stats.cached, stats.slabs, stats.live), (0, 0, 0, 0));
+    // A fork must not find it half done.
+    let next = begin(&heap);
+    let _ = heap.owners().set_thread(next.me, 8);
+    heap.depot().hand.begin_fork();
+    assert!(!heap.others().adopt_ended(next.me.get(), 8));
+    heap.depot().hand.end_fork();
+    heap.unregister(&next);
+    release(&heap);
+}
+
+#[test]
 fn under_pressure_nothing_rests() {
     let heap = heap(&Options { soft_limit: SoftLimit::Bytes(CHUNK_BYTES / 2), ..Options::new() });
     let large = heap.allocate_large(CHUNK_BYTES, 8, false);
