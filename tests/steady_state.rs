@@ -85,6 +85,8 @@ fn steady(allowed: Allowed, step: impl FnMut()) {
         let _ = is_end.recv();
     });
     is_begun.recv().expect("the sleeper");
+    // Threads count that have caches, as those have that use small blocks.
+    give(&MAGALLOC, take(&MAGALLOC, 64), 64);
     steady_alone(allowed, step, || ());
     drop(end);
     sleeper.join().expect("the sleeper ends well");

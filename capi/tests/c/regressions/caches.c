@@ -18,17 +18,6 @@ static void wait_a_moment(void)
     nanosleep(&moment, NULL);
 }
 
-/* Without allocating, which would be a reason to purge. */
-static int threads(void)
-{
-    char text[4096] = "";
-    int file = open("/proc/self/status", O_RDONLY);
-    CHECK(file >= 0 && read(file, text, sizeof text - 1) > 0 && close(file) == 0);
-    const char *count = strstr(text, "\nThreads:");
-    CHECK(count != NULL);
-    return atoi(count + strlen("\nThreads:"));
-}
-
 static int may_end;
 
 static void *does_nothing(void *argument)
