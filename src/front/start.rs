@@ -10,7 +10,7 @@
 
 use super::{HEAP, disabled, record};
 use crate::environment;
-use crate::options::Options;
+use crate::options::{Options, SoftLimit};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering};
 use crate::sys::platform::{has_environment, line};
 
@@ -81,7 +81,11 @@ fn tell_ignored(options: &Options) {
     }
     let mut options = *options;
     environment::read_again(&mut options);
-    let soft_limit = options.soft_limit_bytes(|| HEAP.depot().os.memory_limit());
+    // Files are not read any more: a sandbox may have come. A share is taken for the one that holds.
+    let soft_limit = match options.soft_limit {
+        SoftLimit::CgroupPercent(_) => HEAP.depot().settings.soft_limit(),
+        SoftLimit::None | SoftLimit::Bytes(_) => options.soft_limit_bytes(|| None),
+    };
     // The first is the line's beginning; a name that is not wanted is empty.
     let mut parts: [&[u8]; 1 + Options::NAMED_MAX] = [b""; 1 + Options::NAMED_MAX];
     let mut last = 0;
