@@ -106,6 +106,19 @@ impl<P: Pages> Depot<P> {
         share.min(most).min(limit.saturating_sub(in_use).max(PRESSED_BYTES.min(limit / PRESSED_SHARE)))
     }
 
+    /// Says whether a thread of the allocator's own gives back what has aged, also while the program sleeps.
+    pub fn set_watched(&self, watched: bool) {
+        self.warm.set_watched(watched);
+        if !watched {
+            self.keep_bound();
+        }
+    }
+
+    /// In the child of a fork, where no such thread is.
+    pub fn forget_watcher(&self) {
+        self.warm.set_watched(false);
+    }
+
     /// After memory was freed, or claimed above the soft limit: purges what is beyond the bound.
     pub(super) fn keep_bound(&self) {
         let (dirty, most) = (self.dirty_bytes(), self.dirty_bound());

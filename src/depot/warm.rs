@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! # Role        learns how much to keep from what is taken: memory that was given back and is wanted again within
-//!               `REGRET_MS` was given back too early
+//!               `REGRET_MS` was given back too early. Where a thread gives back by age even while the program sleeps,
+//!               nothing has to be learnt: all that the bound allows stays until it has aged
 //! # Accounting  `kept` grows by the bytes that were given back too early, and loses half of what lay unused for a
 //!               whole window of turns of purging
 //! # Bound       memory in use and warm memory together are at most an eighth more than what was in use at most in this
@@ -11,7 +12,7 @@
 //! # Not here    the share of the heap, and giving back (see `depot::dirty`)
 //! ```
 
-use crate::sync::{AtomicU32, AtomicUsize, Ordering, const_unless_loom};
+use crate::sync::{AtomicU8, AtomicU32, AtomicUsize, Ordering, const_unless_loom};
 
 /// Milliseconds within which memory that was given back is missed if it is wanted again.
 const REGRET_MS: u32 = 3_000;
@@ -41,6 +42,8 @@ pub struct Warm {
     aged_left: AtomicUsize,
     /// When memory was last given back, in milliseconds of the clock, cut to 32 bits; 0 is never.
     given_ms: AtomicU32,
+    /// 1 while a thread of the allocator's own gives back what has aged.
+    watched: AtomicU8,
 }
 
 impl Default for Warm {
@@ -61,6 +64,7 @@ impl Warm {
                 turns: AtomicU32::new(0),
                 aged_left: AtomicUsize::new(0),
                 given_ms: AtomicU32::new(0),
+                watched: AtomicU8::new(0),
             }
         }
     }
@@ -68,7 +72,15 @@ impl Warm {
     /// Bytes to keep while `in_use` are in use.
     pub fn bytes(&self, in_use: usize) -> usize {
         let peak = self.peak();
-        self.kept().min((peak + peak / PEAK_SHARE).saturating_sub(in_use))
+        // ordering: Relaxed, as in `kept`.
+        let kept = if self.watched.load(Ordering::Relaxed) != 0 { usize::MAX } else { self.kept() };
+        kept.min((peak + peak / PEAK_SHARE).saturating_sub(in_use))
+    }
+
+    /// Says whether a thread of the allocator's own gives back what has aged.
+    pub fn set_watched(&self, watched: bool) {
+        // ordering: Relaxed, as in `kept`.
+        self.watched.store(watched.into(), Ordering::Relaxed);
     }
 
     /// Bytes to keep at most.
@@ -177,6 +189,16 @@ mod tests {
             warm.note_taken(mib * MIB, 0, MIB, || 1_000);
         }
         assert_eq!(warm.kept(), 0);
+    }
+
+    #[test]
+    fn what_is_watched_stays_below_the_recent_peak() {
+        let warm = Warm::new();
+        warm.note_taken(16 * MIB, 0, 16 * MIB, || 0);
+        warm.set_watched(true);
+        assert_eq!(warm.bytes(2 * MIB), 16 * MIB);
+        warm.set_watched(false);
+        assert_eq!(warm.bytes(2 * MIB), 0);
     }
 
     #[test]

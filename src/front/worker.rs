@@ -153,7 +153,9 @@ extern "C" fn work(last: *mut c_void) -> *mut c_void {
     if !last.is_null() {
         join(last.addr());
     }
+    HEAP.depot().set_watched(true);
     Shift::default().work();
+    HEAP.depot().set_watched(false);
     core::ptr::null_mut()
 }
 

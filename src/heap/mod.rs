@@ -179,6 +179,7 @@ impl<P: Pages> Heap<P> {
         self.depot.forget_claims();
         self.owners.forget_claims();
         self.depot.recount();
+        self.depot.forget_watcher();
         self.owners.note_gone(me);
         // Whoever had taken the alarm may be gone as well.
         self.purge().raise_if_unpurged();
