@@ -119,6 +119,9 @@ fn refuse() {
 }
 
 /// Takes blocks until there are no more, each of which knows the one before. Returns the last, and how many.
+///
+/// # Panics
+/// If more can be had than the limit.
 fn take_all(size: usize) -> (*mut *mut u8, usize) {
     let mut last: *mut *mut u8 = std::ptr::null_mut();
     let mut count = 0;
@@ -132,6 +135,7 @@ fn take_all(size: usize) -> (*mut *mut u8, usize) {
         unsafe { block.write(last.cast()) };
         last = block;
         count += 1;
+        assert!(count * size <= limit_bytes(), "more than the limit");
     }
 }
 
