@@ -78,6 +78,23 @@ struct HugePages {
     split: BTreeSet<usize>,
 }
 
+/// An address far from all else: the kernel's random bytes lie on the stack, near the end of the address space.
+fn far_address() -> usize {
+    const FAR: usize = 1 << 44;
+    // SAFETY: getauxval has no conditions.
+    (unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1)).saturating_sub(FAR)
+}
+
+/// An address with room below for a heap, apart from those of other tests' heaps: they would be strangers to each other.
+/// 0 where address space is short, or none is told.
+fn address_of_its_own() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    const PLACES: usize = 16;
+    let Some(apart) = 1_usize.checked_shl(42) else { return 0 };
+    let number = NEXT.fetch_add(1, Ordering::SeqCst) % PLACES;
+    far_address().saturating_sub(apart * (number + 1))
+}
+
 impl FakePages {
     pub(crate) const fn new() -> Self {
         Self {
@@ -158,11 +175,8 @@ impl FakePages {
 
     /// Has address space for so many bytes only, far from all else, and from those of other numbers.
     pub(crate) fn limit_space(&self, number: usize, bytes: usize) {
-        const FAR: usize = 1 << 44;
         const APART: usize = 1 << 36;
-        // SAFETY: getauxval has no conditions. The kernel's random bytes lie on the stack, near the end of the address space.
-        let stack = unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1);
-        let top = stack - FAR - number * APART;
+        let top = far_address() - number * APART;
         self.top.store(top, Ordering::SeqCst);
         self.lowest.store(top - bytes, Ordering::SeqCst);
     }
@@ -298,8 +312,12 @@ unsafe impl Pages for FakePages {
         if !self.grants() {
             return None;
         }
-        let limited = NonNull::new(core::ptr::without_provenance_mut(self.top.load(Ordering::SeqCst)));
-        let at_top = limited.filter(|&top| SystemPages.commit(top, bytes).is_ok());
+        let top = match self.top.load(Ordering::SeqCst) {
+            0 => address_of_its_own(),
+            limited => limited,
+        };
+        let top = NonNull::new(core::ptr::without_provenance_mut(top));
+        let at_top = top.filter(|&top| SystemPages.commit(top, bytes).is_ok());
         at_top.or_else(|| SystemPages.hold(bytes)).inspect(|&start| self.note_mapped(start, bytes))
     }
 
