@@ -330,6 +330,11 @@ impl<P: Pages> Os<P> {
         self.pages.page_bytes()
     }
 
+    /// See `Pages::thread_us`.
+    pub fn thread_us(&self) -> u64 {
+        self.pages.thread_us()
+    }
+
     /// See `Pages::now_ms`.
     pub fn now_ms(&self) -> u64 {
         self.pages.now_ms()

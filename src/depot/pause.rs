@@ -5,7 +5,7 @@
 //! # Progress    wait-free; hints only: threads may lose each other's notes
 //! ```
 
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, Ordering};
 
 /// Chances passed by after a refusal; as many again after each further one, up to the most.
 const FIRST: u32 = 4;
@@ -44,5 +44,39 @@ impl Pause {
         // ordering: Relaxed, likewise.
         self.length.store(length, Ordering::Relaxed);
         self.left.store(length, Ordering::Relaxed);
+    }
+}
+
+/// Whether reused memory is made zero by giving its pages back. How long that takes tells how much the program has written,
+/// but not where a memset came before: that brings in everything. So after a pause the first time says nothing.
+#[derive(Debug)]
+pub struct Zeroing {
+    pause: Pause,
+    /// 1 if memory was made zero by giving its pages back when it last was.
+    tells: AtomicU8,
+}
+
+impl Zeroing {
+    /// Nothing known.
+    pub const fn new() -> Self {
+        Self { pause: Pause::new(), tells: AtomicU8::new(0) }
+    }
+
+    /// Is a memset cheaper this time, as far as is known?
+    pub fn by_memset(&self) -> bool {
+        let passes = self.pause.passes();
+        if passes {
+            // ordering: Relaxed, a hint.
+            self.tells.store(0, Ordering::Relaxed);
+        }
+        passes
+    }
+
+    /// Notes how it went when pages were given back: few of them, or many.
+    pub fn note(&self, few: bool) {
+        // ordering: Relaxed, a hint.
+        if self.tells.swap(1, Ordering::Relaxed) != 0 {
+            self.pause.note(few);
+        }
     }
 }

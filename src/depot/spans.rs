@@ -19,7 +19,7 @@ use crate::depot::groups::{Groups, Wanted};
 use crate::depot::hand::Hand;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
-use crate::depot::pause::Pause;
+use crate::depot::pause::{Pause, Zeroing};
 use crate::depot::warm::Warm;
 use crate::os::Os;
 use crate::chunk_group::span_map::low_bits;
@@ -59,6 +59,8 @@ pub struct Depot<P> {
     pub(super) huge_pages_pause: Pause,
     /// When not to move the pages of a large block.
     pub moves_pause: Pause,
+    /// When not to make memory zero by giving its pages back.
+    pub zeroing: Zeroing,
     /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
     pub(super) stuck: AtomicUsize,
     /// Bytes of free granules that are dirty.
@@ -188,6 +190,7 @@ impl<P: Pages> Depot<P> {
             hand: Hand::new(),
             huge_pages_pause: Pause::new(),
             moves_pause: Pause::new(),
+            zeroing: Zeroing::new(),
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             warm: Warm::new(),

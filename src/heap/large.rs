@@ -5,14 +5,14 @@
 //! # Growth      in place by claiming the granules behind; else, from `RELOCATE_BYTES_MIN` on, by moving the pages
 //!               to a larger span, which costs page-table entries instead of bytes; for a while after the kernel refused
 //!               that, by copying (see the caller)
-//! # Zeroing     granules that were never written, or were purged, need no memset
+//! # Zeroing     granules that were never written, or were purged, need no memset; the others see `heap::zeroing`
 //! # Errors      a pointer that is no large block ends the process with one line
 //! ```
 
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
 use crate::depot::spans::Span;
-use crate::heap::mapped;
+use crate::heap::{mapped, zeroing};
 use crate::size_class::shape;
 use crate::slab::{GranuleUse, Slab};
 use crate::sys::{Pages, Relocated, Renewed, platform};
@@ -30,10 +30,7 @@ pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, ze
         return core::ptr::null_mut();
     };
     if zeroed {
-        Depot::<P>::for_each_dirty(&span, |from, count| {
-            // SAFETY: granules of a span that nobody else knows yet; its chunks are committed.
-            unsafe { span.region.address(from).write_bytes(0, count * GRANULE_BYTES) };
-        });
+        zeroing::make_zero(depot, &span);
     }
     begin(&span);
     span.region.address(span.first).as_ptr()

@@ -34,6 +34,7 @@ mod searching;
 #[cfg(test)]
 mod soft_limit;
 mod stats;
+mod zeroing;
 
 pub use stats::{ClassStats, Stats};
 

@@ -54,6 +54,10 @@ pub(crate) struct FakePages {
     now_ms: AtomicU64,
     /// Bytes of the control group's limit; 0: none.
     memory_limit: AtomicUsize,
+    /// Microseconds that threads have used.
+    used_us: AtomicU64,
+    /// Microseconds that giving pages back takes.
+    purge_us: AtomicU64,
     /// Bytes of an OS page, a multiple of the real one.
     page_bytes: AtomicUsize,
     /// What is mapped: each range's end, by its start.
@@ -110,6 +114,8 @@ impl FakePages {
             lowest: AtomicUsize::new(0),
             now_ms: AtomicU64::new(1),
             memory_limit: AtomicUsize::new(0),
+            used_us: AtomicU64::new(0),
+            purge_us: AtomicU64::new(0),
             page_bytes: AtomicUsize::new(4 << 10),
             mapped: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(Moves::Granted),
@@ -194,6 +200,11 @@ impl FakePages {
     fn moves(&self) -> Moves {
         let moves = *self.moves.lock().unwrap();
         if self.grants() { moves } else { Moves::Lost }
+    }
+
+    /// Lets each `purge` take so many microseconds.
+    pub(crate) fn set_purge_us(&self, microseconds: u64) {
+        self.purge_us.store(microseconds, Ordering::SeqCst);
     }
 
     /// Lets the clock go on.
@@ -326,11 +337,15 @@ unsafe impl Pages for FakePages {
         if new_bytes > self.largest.load(Ordering::SeqCst) || !self.grants() {
             return None;
         }
-        // SAFETY: the same promise.
-        let moved = unsafe { SystemPages.remap(start, bytes, new_bytes) }?;
+        // First: another thread may get the place the moment after.
         self.forget_mapped(start, bytes);
-        self.note_mapped(moved, new_bytes);
-        Some(moved)
+        // SAFETY: the same promise.
+        let moved = unsafe { SystemPages.remap(start, bytes, new_bytes) };
+        match moved {
+            Some(moved) => self.note_mapped(moved, new_bytes),
+            None => self.note_mapped(start, bytes),
+        }
+        moved
     }
 
     fn maps_upwards(&self) -> bool {
@@ -369,6 +384,7 @@ unsafe impl Pages for FakePages {
         let page = self.page_bytes();
         assert!(start.addr().get().is_multiple_of(page) && bytes.is_multiple_of(page), "purge of parts of pages");
         assert!(self.is_mapped(start, bytes), "purge of what is not mapped");
+        self.used_us.fetch_add(self.purge_us.load(Ordering::SeqCst), Ordering::SeqCst);
         // SAFETY: the same promise.
         self.grants() && unsafe { SystemPages.purge(start, bytes) }
     }
@@ -459,6 +475,10 @@ unsafe impl Pages for FakePages {
 
     fn page_bytes(&self) -> usize {
         self.page_bytes.load(Ordering::SeqCst)
+    }
+
+    fn thread_us(&self) -> u64 {
+        self.used_us.load(Ordering::SeqCst)
     }
 
     fn now_ms(&self) -> u64 {

@@ -192,6 +192,9 @@ pub unsafe trait Pages: Sync {
     /// Bytes of an OS page: a power of two, at most a granule.
     fn page_bytes(&self) -> usize;
 
+    /// Microseconds of processor time that the calling thread has used.
+    fn thread_us(&self) -> u64;
+
     /// Milliseconds of a clock that only goes forward.
     fn now_ms(&self) -> u64;
 

@@ -159,6 +159,10 @@ unsafe impl Pages for SystemPages {
         if bytes.is_power_of_two() { bytes.min(GRANULE_BYTES) } else { GRANULE_BYTES }
     }
 
+    fn thread_us(&self) -> u64 {
+        thread_us()
+    }
+
     fn now_ms(&self) -> u64 {
         let _errno = KeepErrno::new();
         let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
