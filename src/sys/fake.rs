@@ -89,14 +89,14 @@ fn far_address() -> usize {
     (unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1)).saturating_sub(FAR)
 }
 
-/// An address with room below for a heap, apart from those of other tests' heaps: they would be strangers to each other.
-/// 0 where address space is short, or none is told.
-fn address_of_its_own() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    const PLACES: usize = 16;
-    let Some(apart) = 1_usize.checked_shl(42) else { return 0 };
-    let number = NEXT.fetch_add(1, Ordering::SeqCst) % PLACES;
-    far_address().saturating_sub(apart * (number + 1))
+/// Addresses with room below for a heap, apart from each other: other tests' heaps would be strangers. None where address
+/// space is short. A heap's first mapping is at the address, so that of a heap that lives is not free.
+fn addresses_apart() -> impl Iterator<Item = usize> {
+    static NEXT: AtomicUsize = AtomicUsize::new(1);
+    const PLACES: usize = 36;
+    let apart = 1_usize.checked_shl(41);
+    let first = NEXT.fetch_add(1, Ordering::SeqCst);
+    (first..first + PLACES).filter_map(move |number| far_address().checked_sub(apart? * (1 + number % PLACES)))
 }
 
 impl FakePages {
@@ -323,12 +323,11 @@ unsafe impl Pages for FakePages {
         if !self.grants() {
             return None;
         }
-        let top = match self.top.load(Ordering::SeqCst) {
-            0 => address_of_its_own(),
-            limited => limited,
-        };
-        let top = NonNull::new(core::ptr::without_provenance_mut(top));
-        let at_top = top.filter(|&top| SystemPages.commit(top, bytes).is_ok());
+        let limited = Some(self.top.load(Ordering::SeqCst)).filter(|&top| top != 0);
+        let tops = limited.into_iter().chain(addresses_apart().filter(|_| limited.is_none()));
+        let at_top = tops
+            .filter_map(|top| NonNull::new(core::ptr::without_provenance_mut(top)))
+            .find(|&top| SystemPages.commit(top, bytes).is_ok());
         at_top.or_else(|| SystemPages.hold(bytes)).inspect(|&start| self.note_mapped(start, bytes))
     }
 
