@@ -41,7 +41,7 @@ fn a_block_costs_as_many_calls_whatever_its_length() {
     let heap = heap(Options::new());
     heap.free_large(large(&heap, MAPPED_BYTES_MIN));
     let before = heap.stats();
-    for size in [MAPPED_BYTES_MIN, LONG, 256 * LONG] {
+    for size in [MAPPED_BYTES_MIN, 2 * MAPPED_BYTES_MIN, LONG] {
         let calls = heap.stats().os_calls;
         let block = large(&heap, size);
         assert_eq!(heap.find(block), Found::Large { bytes: size });
