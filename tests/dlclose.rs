@@ -98,14 +98,26 @@ impl Library {
         self.function(name)(argument)
     }
 
-    /// Uses it so that its allocator has a thread of its own: once more, if that has come and gone before the look.
+    /// Uses it so that its allocator has a thread of its own, as it has beside two threads only: once more, if that has
+    /// come and gone before the look.
     fn use_memory(&self) {
-        let tasks = proc::tasks();
-        let has_thread = || {
-            assert!(self.call(c"use_memory", 50) > 50);
-            proc::tasks() == tasks + 1
-        };
-        assert!(proc::wait(has_thread), "{} threads", proc::tasks());
+        let (tasks, use_memory) = (proc::tasks(), self.function(c"use_memory"));
+        let (begun, end) = (Barrier::new(2), Barrier::new(2));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                use_memory(1);
+                begun.wait();
+                end.wait();
+            });
+            begun.wait();
+            let has_thread = || {
+                assert!(use_memory(50) > 50);
+                proc::tasks() == tasks + 2
+            };
+            let came = proc::wait(has_thread);
+            end.wait();
+            assert!(came, "{} threads", proc::tasks());
+        });
     }
 
     /// Closes it; nothing of its file is mapped then.
@@ -284,17 +296,32 @@ fn left_open() {
 
 /// The library's copy cannot know whose thread the other copy's is, so it may keep its address space.
 fn other_copy() {
-    process::use_memory(&OTHER);
-    process::use_memory(&OTHER);
-    expect_tasks(2);
-    for _ in 0..5 {
-        let library = Library::open();
-        library.use_memory();
-        library.close();
-        expect_tasks(2);
-        process::use_memory(&OTHER);
-        fork();
-    }
+    let (begun, end) = (Barrier::new(2), Barrier::new(2));
+    std::thread::scope(|scope| {
+        // Beside it, both copies have threads of their own.
+        scope.spawn(|| {
+            process::use_memory(&OTHER);
+            begun.wait();
+            end.wait();
+        });
+        begun.wait();
+        let has_thread = || {
+            process::use_memory(&OTHER);
+            proc::tasks() == 3
+        };
+        assert!(proc::wait(has_thread), "{} threads", proc::tasks());
+        for _ in 0..5 {
+            let library = Library::open();
+            assert!(library.call(c"use_memory", 50) > 50);
+            assert_eq!(library.call(c"use_threads", 3), 3);
+            library.close();
+            // Those of the copy that stays may have left.
+            assert!(proc::wait(|| proc::tasks() <= 3), "{} threads", proc::tasks());
+            process::use_memory(&OTHER);
+            fork();
+        }
+        end.wait();
+    });
     magalloc::check();
     say("main\n");
 }

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! # Accounting  `dirty` = bytes of free granules that are dirty
-//! # Bound       a share of what is in use, or what the program evidently takes again (see `warm`); at most
-//!               `Options::dirty_bytes_max`, and no more than the soft limit leaves room for. So a program that frees
-//!               nearly everything gives nearly everything back at once.
+//! # Bound       a share of what is in use, or as much as `warm` says; at most `Options::dirty_bytes_max`, and no more
+//!               than the soft limit leaves room for. So a program without a purging thread that frees nearly everything
+//!               gives nearly everything back at once.
 //! # Order       by age: what was free for a whole turn already. Beyond the bound: highest addresses first, because
 //!               claims take the lowest, so these are the coldest and the least likely to be wanted.
 //! # Invariants  I1: granules are given back only while this thread has claimed them.

@@ -21,6 +21,9 @@ const WINDOW_TURNS: u32 = 4;
 /// Memory in use and warm memory are at most the most that was in use lately, and this share of it more: sizes and
 /// lifetimes at random leave holes, which the next request does not always fit into.
 const PEAK_SHARE: usize = 8;
+/// Of what a program's heap goes up and down by, as much as this share of what is in use stays unasked: it costs no
+/// peak, and of a heap that is freed as a whole nothing stays.
+const WAVE_SHARE: usize = 2;
 /// Bytes that aged memory may be at most and stay.
 const AGED_BYTES_MAX: usize = 32 << 20;
 /// Less than this many bytes are not worth keeping: a quarter of a chunk.
@@ -73,7 +76,8 @@ impl Warm {
     pub fn bytes(&self, in_use: usize) -> usize {
         let peak = self.peak();
         // ordering: Relaxed, as in `kept`.
-        let kept = if self.watched.load(Ordering::Relaxed) != 0 { usize::MAX } else { self.kept() };
+        let kept =
+            if self.watched.load(Ordering::Relaxed) != 0 { usize::MAX } else { self.kept().max(in_use / WAVE_SHARE) };
         kept.min((peak + peak / PEAK_SHARE).saturating_sub(in_use))
     }
 
@@ -198,7 +202,7 @@ mod tests {
         warm.set_watched(true);
         assert_eq!(warm.bytes(2 * MIB), 16 * MIB);
         warm.set_watched(false);
-        assert_eq!(warm.bytes(2 * MIB), 0);
+        assert_eq!(warm.bytes(2 * MIB), 2 * MIB / WAVE_SHARE);
     }
 
     #[test]

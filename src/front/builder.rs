@@ -160,9 +160,10 @@ impl Magalloc {
     }
 
     /// Bytes of free spans whose pages are kept for reuse until the purge delay is over, at most; what is more is given
-    /// back at once. Kept are an eighth of what is in use, 4 MiB in any case, and more where the program takes again what
-    /// was given back. With a purge delay of `u32::MAX`, all up to this bound is kept. Default: 1 GiB (256 MiB where
-    /// pointers have 32 bits).
+    /// back at once. Below that, what is in use and what is kept are together at most an eighth more than what was lately
+    /// in use at most. In a program with one thread, nobody gives memory back while it sleeps, so half of what is in use is
+    /// kept at most, or 4 MiB, or what the program evidently takes again. With a purge delay of `u32::MAX`, all up to this
+    /// bound is kept. Default: 1 GiB (256 MiB where pointers have 32 bits).
     ///
     /// ```
     /// use magalloc::Magalloc;

@@ -33,12 +33,12 @@ fn dirty(heap: &Heap<FakePages>) -> usize {
     heap.depot().dirty_bytes()
 }
 
-/// Frees `blocks`. Returns the most that was dirty beyond an eighth of what was in use then.
+/// Frees `blocks`. Returns the most that was dirty beyond half of what was in use then.
 fn free_all(heap: &Heap<FakePages>, blocks: Vec<*mut u8>) -> usize {
     let beyond = |block| {
         heap.free_large(block);
         let in_use = heap.depot().budget.held() - dirty(heap);
-        dirty(heap).saturating_sub(in_use / 8)
+        dirty(heap).saturating_sub(in_use / 2)
     };
     blocks.into_iter().map(beyond).max().unwrap_or(0)
 }
