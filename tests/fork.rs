@@ -379,10 +379,13 @@ fn late_frees() {
     threads.join();
 }
 
-/// Waits until this process, which does nothing meanwhile, has at most `bytes` in memory.
+/// Waits until this process, which does `idle` meanwhile, has at most `bytes` in memory.
 #[track_caller]
-fn expect_resident_falls_to(bytes: u64) {
-    let fell = proc::wait(|| proc::resident() <= bytes);
+fn expect_resident_falls_to(bytes: u64, idle: fn()) {
+    let fell = proc::wait(|| {
+        idle();
+        proc::resident() <= bytes
+    });
     let (now, stats) = (proc::resident(), stats());
     assert!(fell, "{now} bytes are resident, more than {bytes}: {stats:?}");
     assert!(stats.resident <= now && stats.purges > 0, "{now} bytes are resident: {stats:?}");
@@ -403,40 +406,58 @@ impl Held {
         Self { large, _small: (0..HELD_BYTES / 1000).map(|_| vec![1; 1000]).collect() }
     }
 
-    /// Frees most and waits until it is gone from memory.
-    fn free_and_wait(mut self) {
+    /// Frees most and waits until it is gone from memory, with `idle` meanwhile.
+    fn free_and_wait(mut self, idle: fn()) {
         let before = proc::resident();
         let kept = self.large.pop();
         drop(self);
-        expect_resident_falls_to(before - 94 * MIB);
+        expect_resident_falls_to(before - 94 * MIB, idle);
         assert!(kept.unwrap().iter().all(|byte| *byte == 1));
     }
 }
 
+/// Nothing: the allocator's thread gives back.
+fn asleep() {}
+
+/// A child has one thread, which gives back on its way.
+fn on_the_way() {
+    drop(std::hint::black_box(vec![1_u8; 100_000]));
+}
+
+/// A thread that has a cache and waits.
+fn beside() -> Parked<()> {
+    parked(1, || drop(std::hint::black_box(vec![1_u8; 100])))
+}
+
 fn purge() {
     let held = std::cell::Cell::new(Some(Held::new()));
-    let free_and_wait = || held.take().unwrap().free_and_wait();
-    // As in a process that has long been running: the thread that gives memory back is there, and sleeps.
+    let free_and_wait = |idle| held.take().unwrap().free_and_wait(idle);
+    // As in a process that has long been running: the thread that gives memory back was there, and sleeps.
+    let threads = beside();
     drop(vec![1_u8; 8 << 20]);
     assert!(proc::wait(|| stats().dirty < MIB), "{:?}", stats());
-    let pid = fork(free_and_wait);
-    free_and_wait();
+    let pid = fork(|| free_and_wait(on_the_way));
+    free_and_wait(asleep);
     wait(pid);
+    threads.join();
 }
 
 /// What was free at the fork has to go in the child as well, or it would have it alone as soon as the parent has given
 /// it back.
 fn purge_inherited() {
     let kept = vec![1_u8; 1 << 20];
+    let threads = beside();
     drop(Held::new());
     let before = proc::resident();
+    assert!(before > 100 * MIB, "{before} bytes are resident: {:?}", stats());
     let pid = fork(|| {
         // Little, but something that is not served by the cache alone.
         drop(kept);
-        expect_resident_falls_to(before - 94 * MIB);
+        expect_resident_falls_to(before - 94 * MIB, on_the_way);
     });
-    expect_resident_falls_to(before - 94 * MIB);
+    expect_resident_falls_to(before - 94 * MIB, asleep);
     wait(pid);
+    threads.join();
 }
 
 fn copies() {

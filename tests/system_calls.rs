@@ -24,8 +24,8 @@ const MIB: usize = 1 << 20;
 /// Bytes of blocks that a scenario has at most.
 const BYTES: usize = 200 * MIB;
 
-/// What filters of servers let through beside what the program needs: memory, futexes, clocks, and who one is (asked once,
-/// for the sake of the purging thread).
+/// What filters of servers let through beside what the program needs: memory, futexes, clocks, and who one is (each thread
+/// asks once, for the sake of the purging thread, which asks whether they are there still).
 const FOR_MEMORY: &[libc::c_long] = &[
     libc::SYS_mmap,
     libc::SYS_munmap,
@@ -35,6 +35,7 @@ const FOR_MEMORY: &[libc::c_long] = &[
     libc::SYS_futex,
     libc::SYS_clock_gettime,
     libc::SYS_getpid,
+    libc::SYS_gettid,
 ];
 /// What this program itself needs: to write, sleep and end, threads, and its own allocator.
 const FOR_PROGRAM: &[libc::c_long] = &[

@@ -90,11 +90,11 @@ impl Trace {
         let bytes = number(arguments[1])?;
         match call {
             "mmap" => {
-                let reserves = arguments[2] == "PROT_NONE"
-                    && arguments[3].contains("MAP_ANONYMOUS")
+                // Neither the C library nor the program maps that way.
+                let is_ours = arguments[3].contains("MAP_ANONYMOUS")
                     && arguments[3].contains("MAP_NORESERVE")
-                    && !arguments[3].contains("MAP_FIXED");
-                if reserves {
+                    && arguments[3].split('|').all(|flag| flag != "MAP_FIXED");
+                if is_ours {
                     let start = number(result)?;
                     self.live.push((start, start + bytes));
                     self.reservations += 1;

@@ -106,7 +106,7 @@ impl<P: Pages> Depot<P> {
         share.min(most).min(limit.saturating_sub(in_use).max(PRESSED_BYTES.min(limit / PRESSED_SHARE)))
     }
 
-    /// Says whether a thread of the allocator's own gives back what has aged, also while the program sleeps.
+    /// Says whether a thread of the allocator's own comes to give back what has aged, also while the program sleeps.
     pub fn set_watched(&self, watched: bool) {
         self.warm.set_watched(watched);
         if !watched {

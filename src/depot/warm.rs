@@ -45,7 +45,7 @@ pub struct Warm {
     aged_left: AtomicUsize,
     /// When memory was last given back, in milliseconds of the clock, cut to 32 bits; 0 is never.
     given_ms: AtomicU32,
-    /// 1 while a thread of the allocator's own gives back what has aged.
+    /// 1 while a thread of the allocator's own comes whenever something is free, and gives it back when it has aged.
     watched: AtomicU8,
 }
 

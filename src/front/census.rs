@@ -92,7 +92,16 @@ pub(super) fn begin_thread(me: OwnerIndex) {
     }
     let _ = HEAP.owners().set_thread(me, note(generation(), thread_id()));
     // ordering: Relaxed, a count.
-    HERE.threads.fetch_add(1, Ordering::Relaxed);
+    if HERE.threads.fetch_add(1, Ordering::Relaxed) == 1 {
+        note_watch();
+    }
+}
+
+/// Says whether there is a purging thread whenever there is something to purge: what is free then has time to be used
+/// again. While that thread is there, it says so itself, when it leaves.
+pub(super) fn note_watch() {
+    let depot = HEAP.depot();
+    depot.set_watched(threads() >= 2 && depot.settings.background_thread());
 }
 
 /// The calling thread is about to give its cache up.
@@ -101,6 +110,9 @@ pub(super) fn end_thread(me: OwnerIndex) {
     // ordering: Relaxed, numbers.
     if noted != 0 && generation_of(noted) == HERE.generation.load(Ordering::Relaxed) {
         HERE.threads.fetch_sub(1, Ordering::Relaxed);
+        if threads() < 2 && !HERE.worker.is_running() {
+            note_watch();
+        }
     }
 }
 

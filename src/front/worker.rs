@@ -119,6 +119,7 @@ fn start() -> bool {
             HERE.retry_ms.store(now + pause, Ordering::Relaxed);
             HERE.retry_pause_ms.store((2 * pause).min(RETRY_MS_MAX), Ordering::Relaxed);
             HERE.worker.refused(claim);
+            depot.set_watched(false);
             false
         }
     }
@@ -153,9 +154,8 @@ extern "C" fn work(last: *mut c_void) -> *mut c_void {
     if !last.is_null() {
         join(last.addr());
     }
-    HEAP.depot().set_watched(true);
     Shift::default().work();
-    HEAP.depot().set_watched(false);
+    census::note_watch();
     core::ptr::null_mut()
 }
 
