@@ -4,8 +4,8 @@
 //! # Role        learns how much to keep from what is taken: memory that was given back and is wanted again within
 //!               `REGRET_MS` was given back too early. Where a thread gives back by age even while the program sleeps,
 //!               nothing has to be learnt: all that the bound allows stays until it has aged
-//! # Accounting  `kept` grows by the bytes that were given back too early, and loses half of what lay unused for a
-//!               whole window of turns of purging
+//! # Accounting  `kept` grows by the bytes that were given back too early, and loses half of what no request of a whole
+//!               window of turns of purging has drawn on
 //! # Bound       memory in use and warm memory together are at most an eighth more than what was in use at most in this
 //!               window and the one before: a program that grows keeps nothing warm, its peak is its own
 //! # Progress    wait-free; every word is a hint, and threads may lose each other's notes
@@ -37,8 +37,9 @@ pub struct Warm {
     /// The most bytes in use in this window, and in the one before.
     peak: AtomicUsize,
     peak_before: AtomicUsize,
-    /// The fewest free dirty bytes in this window: nobody took them.
-    unused: AtomicUsize,
+    /// The fewest and the most free dirty bytes in this window: as much as lies between has been drawn on.
+    dirty_low: AtomicUsize,
+    dirty_high: AtomicUsize,
     /// Turns of this window so far.
     turns: AtomicU32,
     /// Bytes of aged memory that this turn may still leave as they are: the lowest, which are taken first.
@@ -63,7 +64,8 @@ impl Warm {
                 kept: AtomicUsize::new(0),
                 peak: AtomicUsize::new(0),
                 peak_before: AtomicUsize::new(0),
-                unused: AtomicUsize::new(0),
+                dirty_low: AtomicUsize::new(0),
+                dirty_high: AtomicUsize::new(0),
                 turns: AtomicU32::new(0),
                 aged_left: AtomicUsize::new(0),
                 given_ms: AtomicU32::new(0),
@@ -130,8 +132,8 @@ impl Warm {
             self.peak.store(in_use, Ordering::Relaxed);
         }
         // ordering: Relaxed, likewise.
-        if dirty < self.unused.load(Ordering::Relaxed) {
-            self.unused.store(dirty, Ordering::Relaxed);
+        if dirty < self.dirty_low.load(Ordering::Relaxed) {
+            self.dirty_low.store(dirty, Ordering::Relaxed);
         }
     }
 
@@ -139,17 +141,20 @@ impl Warm {
     pub fn note_turn(&self, in_use: usize, dirty: usize) {
         // ordering: Relaxed, all of it, as in `kept`.
         self.aged_left.store(self.kept().min(AGED_BYTES_MAX), Ordering::Relaxed);
+        let high = self.dirty_high.load(Ordering::Relaxed).max(dirty);
+        self.dirty_high.store(high, Ordering::Relaxed);
         let turns = self.turns.load(Ordering::Relaxed) + 1;
         self.turns.store(turns % WINDOW_TURNS, Ordering::Relaxed);
         if turns < WINDOW_TURNS {
             return;
         }
         // ordering: Relaxed, likewise.
-        let unused = self.unused.load(Ordering::Relaxed).min(dirty);
-        let left = self.kept() - self.kept().min(unused) / 2;
+        let drawn = high - self.dirty_low.load(Ordering::Relaxed).min(dirty);
+        let left = self.kept() - self.kept().saturating_sub(drawn) / 2;
         self.kept.store(if left < KEPT_BYTES_MIN { 0 } else { left }, Ordering::Relaxed);
         // ordering: Relaxed, likewise.
-        self.unused.store(dirty, Ordering::Relaxed);
+        self.dirty_low.store(dirty, Ordering::Relaxed);
+        self.dirty_high.store(dirty, Ordering::Relaxed);
         self.peak_before.store(self.peak.load(Ordering::Relaxed), Ordering::Relaxed);
         self.peak.store(in_use, Ordering::Relaxed);
     }
@@ -226,6 +231,10 @@ mod tests {
         turns();
         assert_eq!(warm.kept(), 4 * MIB);
         (0..5).for_each(|_| turns());
+        assert_eq!(warm.kept(), 0);
+        // Also where less is there than is kept.
+        let warm = again_at(1_500, 16 * MIB);
+        (0..8 * WINDOW_TURNS).for_each(|_| warm.note_turn(0, MIB / 4));
         assert_eq!(warm.kept(), 0);
     }
 }
