@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The library on other targets: its unit tests and some integration tests, built and run for musl (a static program) and
-# for a processor of 32 bits. The standard library is compiled for them, from Debian's sources of it. And what Miri would
-# run, with the memory that it would have, but without Miri.
+# for a processor of 32 bits. The standard library is compiled for them, from Debian's sources of it.
 #
 # usage: ci/targets.sh [TARGET]...
 set -euo pipefail
@@ -95,8 +94,3 @@ for target in "${targets[@]}"; do
     "${cargo[@]}" --lib "${threads[@]}"
     "${cargo[@]}" "${tests[@]/#/--test=}"
 done
-
-# As in README.md, "Develop".
-echo "-- as under Miri"
-RUSTFLAGS="--cfg miri" cargo test --quiet --manifest-path "$scratch/package/Cargo.toml" --target-dir "$scratch/miri" \
-    --lib -- chunk_group:: depot:: owner:: slab:: size_class:: heap::cache_bound heap::resting

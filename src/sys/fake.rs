@@ -1,9 +1,6 @@
 //! A kernel for tests: the real one, but it refuses when told to, or says that a place is taken, and knows what was never
 //! given back.
 
-#[cfg(miri)]
-use super::memory::Memory as SystemPages;
-#[cfg(not(miri))]
 use super::platform::SystemPages;
 use super::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use crate::config::{CHUNK_BYTES, GRANULE_BYTES, HUGE_PAGE_BYTES};
@@ -232,14 +229,7 @@ impl FakePages {
         self.huge_pages.lock().unwrap().unasked = true;
     }
 
-    /// Bytes of a committed range that are in memory: all.
-    #[cfg(miri)]
-    pub(crate) fn resident(&self, _start: NonNull<u8>, bytes: usize) -> usize {
-        bytes
-    }
-
     /// Bytes of a committed range that are in memory, by the real kernel's own count.
-    #[cfg(not(miri))]
     pub(crate) fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
         let page = SystemPages.page_bytes();
         let mut present = vec![0u8; bytes / page];
@@ -501,11 +491,6 @@ unsafe impl Pages for FakePages {
 }
 
 /// Makes a range that may not be touched any more one that cannot be.
-#[cfg(miri)]
-fn forbid(_start: NonNull<u8>, _bytes: usize) {}
-
-/// Makes a range that may not be touched any more one that cannot be.
-#[cfg(not(miri))]
 fn forbid(start: NonNull<u8>, bytes: usize) {
     // SAFETY: the range is the caller's, which has lost it.
     assert_eq!(unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) }, 0);

@@ -29,8 +29,6 @@ compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platf
 
 #[cfg(all(test, not(loom)))]
 pub(crate) mod fake;
-#[cfg(all(test, miri))]
-mod memory;
 
 use core::ptr::NonNull;
 
