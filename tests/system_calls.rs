@@ -24,8 +24,8 @@ const MIB: usize = 1 << 20;
 /// Bytes of blocks that a scenario has at most.
 const BYTES: usize = 200 * MIB;
 
-/// What filters of servers let through beside what the program needs: memory, futexes, clocks, and who one is (each thread
-/// asks once, for the sake of the purging thread, which asks whether they are there still).
+/// What filters of servers let through beside what the program needs: memory, futexes, clocks. (With a thread of the
+/// allocator's own, each of the program's asks once who it is.)
 const FOR_MEMORY: &[libc::c_long] = &[
     libc::SYS_mmap,
     libc::SYS_munmap,
@@ -34,8 +34,6 @@ const FOR_MEMORY: &[libc::c_long] = &[
     libc::SYS_madvise,
     libc::SYS_futex,
     libc::SYS_clock_gettime,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
 ];
 /// What this program itself needs: to write, sleep and end, threads, and its own allocator.
 const FOR_PROGRAM: &[libc::c_long] = &[

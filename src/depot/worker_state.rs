@@ -12,7 +12,7 @@
 //!               thread is there (`is_running`). All are sequentially consistent, so one of the two sees the other.
 //!               HANDLE: `started` (Release) -> `claim_start`, `stop` (Acquire): the handle.
 //! # Progress    wait-free
-//! # Checked by  loom_tests/worker.rs, tests/worker.rs
+//! # Checked by  loom_tests/worker.rs, capi/tests/regressions.rs
 //! ```
 
 use crate::sync::planted::bug;

@@ -211,9 +211,10 @@ impl Magalloc {
     }
 
     /// Whether the kernel is asked in ways that a filter of system calls may take amiss. Without, the calls for memory are
-    /// `mmap`, `munmap`, `mremap`, `mprotect` and `madvise`, beside `futex` and `clock_gettime`; with, also
-    /// `process_madvise` (Linux 6.14), which gives many ranges back at once where `madvise` takes a call for each, and
-    /// each call interrupts the processors that run the program. Default: no.
+    /// `mmap`, `munmap`, `mremap`, `mprotect` and `madvise`, beside `futex` and `clock_gettime` (and, once a thread, `getpid`
+    /// and `gettid`, if there may be a [`background_thread`](Self::background_thread)); with, also `process_madvise` (Linux
+    /// 6.14), which gives many ranges back at once where `madvise` takes a call for each, and each call interrupts the
+    /// processors that run the program. Default: no.
     #[must_use]
     pub const fn extra_calls(mut self, extra_calls: bool) -> Self {
         self.options.extra_calls = extra_calls;

@@ -8,7 +8,7 @@
 //!                   nobody told of its birth (`_Fork`, a bare `clone`) begins a generation of its own, because `HERE`
 //!                   reads as zero there.
 //!               I2: only the purging thread looks for vanished threads. A program with one thread makes no call for
-//!                   it, whatever a sandbox forbids.
+//!                   it, whatever a sandbox forbids. Where there is to be no such thread, none is noted.
 //! # Children    after `fork`, the child's only thread is counted anew. After `_Fork` it is not counted: one thread
 //!               more is needed there before there is a purging thread. A child of `vfork` is a part of its parent.
 //! ```
@@ -85,9 +85,10 @@ fn generation_of(noted: u64) -> u32 {
 }
 
 /// The calling thread has got a cache. One that shares this memory, but is a process to the kernel (a `clone` with
-/// `CLONE_VM` alone), is not noted: it would seem to have vanished.
+/// `CLONE_VM` alone), is not noted: it would seem to have vanished. Nobody wants to know where there is never a purging
+/// thread, so no call is made for it there.
 pub(super) fn begin_thread(me: OwnerIndex) {
-    if !is_home() {
+    if !HEAP.depot().settings.background_thread() || !is_home() {
         return;
     }
     let _ = HEAP.owners().set_thread(me, note(generation(), thread_id()));

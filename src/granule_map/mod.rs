@@ -1,7 +1,7 @@
 //! From an address to the slab or large block it belongs to, and the memory of all metadata that makes it possible.
 //!
 //! ```text
-//! # Role        `region`: one reservation, in which metadata comes first and the heap behind; `slab_ref`: a slab with
+//! # Role        `region`: one place, in which metadata comes first and the heap behind; `slab_ref`: a slab with
 //!               all that is needed to reach its parts; `Regions`: the list of regions
 //! # Invariants  I3: regions are only ever added, until the process ends.
 //! # Ordering    PUBLISH-REGION: `Regions::publish` (Release) -> `Regions::iter`, `find` (Acquire)
