@@ -63,7 +63,7 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     |options, value| put(&mut options.purge_delay_ms, number(value).and_then(|value| u32::try_from(value).ok()));
 
     "DIRTY_BYTES_MAX", "bytes", "1G (256M where pointers have 32 bits)",
-    "of free memory kept for that time at most (half of what is in use, or less if that is more than an eighth above the recent peak); what is more is given back at once",
+    "of free memory kept for that time at most (with what is in use an eighth above the recent peak, and in a program with one thread half of what is in use); what is more is given back at once",
     |options, value| put(&mut options.dirty_bytes_max, number(value));
 
     "CACHE_BYTES_MAX", "bytes", "4M",
