@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        `run`: starts it, forwards signals to it, waits for its end
 //! # Signals     blocked here from before the start on, and taken one by one, so that none is lost; the program has
-//!               those blocked that were before
+//!               those blocked that were before. They stay blocked here to the end: `timeout` and service managers signal the
+//!               group too, and that may come when the program has ended already
 //! # Terminal    what the kernel sends (Ctrl-C, Ctrl-Z, hang-up) goes to the whole process group, thus to the program
 //!               as well: only what a process sends to this one is forwarded
 //! # Stops       when the program stops, this process stops, so that a shell sees it; to continue is forwarded
@@ -44,7 +45,7 @@ pub(crate) struct Ended {
     pub(crate) usage: libc::rusage,
 }
 
-/// Starts what `command` says, and waits for its end. Fails if it cannot be started.
+/// Starts what `command` says, and waits for its end, with signals blocked from then on. Fails if it cannot be started.
 pub(crate) fn run(mut command: Command, inherited: Inherited) -> io::Result<Ended> {
     let taken = taken();
     // Where it is ignored, the kernel keeps no status of children.
@@ -53,11 +54,9 @@ pub(crate) fn run(mut command: Command, inherited: Inherited) -> io::Result<Ende
     inherited.pass_on(&mut command);
     let begin = Instant::now();
     let child = command.spawn()?;
+    // The signals stay blocked: what comes for the program too late shall not kill this process before it has told.
     let (ending, usage) = watch(child.id(), &taken)?;
     let wall = begin.elapsed();
-    // What came for the program and is too late shall not kill this process before it has told.
-    while take(&taken, Some(Duration::ZERO)).is_some() {}
-    set_mask(&inherited.mask)?;
     Ok(Ended { pid: child.id(), ending, wall, usage })
 }
 
@@ -77,7 +76,7 @@ fn taken() -> libc::sigset_t {
 fn watch(pid: u32, taken: &libc::sigset_t) -> io::Result<(Ending, libc::rusage)> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     loop {
-        match take(taken, None) {
+        match take(taken) {
             Some(signal) if signal.si_signo == libc::SIGCHLD => {
                 if let Some(end) = look(pid)? {
                     return Ok(end);
@@ -89,18 +88,11 @@ fn watch(pid: u32, taken: &libc::sigset_t) -> io::Result<(Ending, libc::rusage)>
     }
 }
 
-/// The next of these signals; `None` if there is none in time, or the wait was interrupted.
-fn take(signals: &libc::sigset_t, time: Option<Duration>) -> Option<libc::siginfo_t> {
+/// The next of these signals; `None` if the wait was interrupted.
+fn take(signals: &libc::sigset_t) -> Option<libc::siginfo_t> {
     let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
-    let signal = match time {
-        // SAFETY: `signals` is a set, and `info` has room for one.
-        None => unsafe { libc::sigwaitinfo(signals, info.as_mut_ptr()) },
-        Some(_) => {
-            let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            // SAFETY: likewise; `none` is a time.
-            unsafe { libc::sigtimedwait(signals, info.as_mut_ptr(), &raw const none) }
-        }
-    };
+    // SAFETY: `signals` is a set, and `info` has room for one.
+    let signal = unsafe { libc::sigwaitinfo(signals, info.as_mut_ptr()) };
     // SAFETY: there was a signal, so `info` was written.
     (signal > 0).then(|| unsafe { info.assume_init() })
 }

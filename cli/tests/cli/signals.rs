@@ -1,12 +1,12 @@
 //! Signals that are sent to `magalloc run --stats` reach the program.
 
-use std::io::{BufRead, BufReader, Lines};
+use std::io::{self, BufRead, BufReader, Lines, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::unix::process::CommandExt;
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
-use crate::process::{PATIENCE, Process, WAYS, send, subject, way};
+use crate::process::{PATIENCE, Process, WAYS, magalloc, send, subject, way};
 
 /// The program listening, its process, and its output. A process group of its own, whose leader's parent is of another
 /// one: where the tests run in a group without a parent, SIGTSTP would be ignored.
@@ -71,9 +71,7 @@ fn wait_for(pid: u32, options: i32, is_so: impl Fn(i32) -> bool) -> bool {
 
 /// Is the process, which is no child of this one, stopped?
 fn is_stopped(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
-    // Behind the name, which may have anything in it.
-    stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+    state(pid).is_some_and(|state| state == 'T')
 }
 
 #[test]
@@ -93,5 +91,41 @@ fn parent_stops_and_goes_on_with_the_program() {
     assert!(is_stopped(pid), "a stop is forwarded");
     process.signal(libc::SIGCONT);
     process.signal(libc::SIGTERM);
+    assert_eq!(process.wait().code(), Some(7));
+}
+
+/// Its state, as `ps` shows it.
+fn state(pid: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may have anything in it.
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// `timeout` signals the launcher and then its whole group: the second one may come when the program has ended.
+#[test]
+fn signal_that_comes_too_late_leaves_the_statistics() {
+    let (mut errors, mut full) = io::pipe().expect("a pipe");
+    // SAFETY: makes the room of a pipe one page, and touches no memory.
+    let room = unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&full), libc::F_SETPIPE_SZ, 1) };
+    let room = usize::try_from(room).expect("the room of a pipe can be set");
+    full.write_all(&vec![b'-'; room]).expect("so much has room");
+    let mut command = magalloc(["run", "--stats", "--", subject(), "listen"]);
+    command.stderr(full);
+    let mut process = Process::start(&mut command);
+    drop(command);
+    let mut lines = BufReader::new(process.child().stdout.take().expect("a pipe")).lines();
+    let pid: u32 = lines.next().expect("a line").expect("text").parse().expect("the number of the process");
+    let parent = process.child().id();
+    process.signal(libc::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    // It sleeps because it cannot write.
+    while state(pid).is_some() || state(parent) != Some('S') {
+        assert!(Instant::now() < deadline, "the program ends, and its parent tells");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.signal(libc::SIGTERM);
+    let mut text = String::new();
+    errors.read_to_string(&mut text).expect("text");
+    assert!(text[room..].contains("ended with exit code 7"), "{text}");
     assert_eq!(process.wait().code(), Some(7));
 }
