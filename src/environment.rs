@@ -62,11 +62,11 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "after which the pages of free memory are given back to the kernel",
     |options, value| put(&mut options.purge_delay_ms, number(value).and_then(|value| u32::try_from(value).ok()));
 
-    "DIRTY_BYTES_MAX", "bytes", "1G (256M where pointers have 32 bits)",
-    "of free memory kept for that time at most (with what is in use an eighth above the recent peak, and in a program with one thread half of what is in use); what is more is given back at once",
+    "DIRTY_BYTES_MAX", "bytes, such as 64M", "1G (256M where pointers have 32 bits)",
+    "of free memory kept for that time at most; less where it makes the process an eighth larger than lately, or, with one thread, is more than half of what is in use; what is more is given back at once",
     |options, value| put(&mut options.dirty_bytes_max, number(value));
 
-    "CACHE_BYTES_MAX", "bytes", "4M",
+    "CACHE_BYTES_MAX", "bytes, such as 1M", "4M",
     "of free blocks that a thread may keep for itself, a quarter in small heaps; more makes changing loads faster",
     |options, value| put(&mut options.cache_bytes_max, number(value));
 
@@ -78,11 +78,11 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "1: process_madvise too, to give many ranges back at once; 0: what filters of system calls know of an allocator",
     |options, value| put(&mut options.extra_calls, switch(value));
 
-    "SOFT_LIMIT", "bytes, N% of the control group's limit, or none", "85%",
+    "SOFT_LIMIT", "bytes, such as 1G, N% of the control group's limit, or none", "85%",
     "from which on free memory is given back at once and caches are kept small",
     |options, value| put(&mut options.soft_limit, soft_limit(value));
 
-    "HARD_LIMIT", "bytes, or none", "none",
+    "HARD_LIMIT", "bytes, such as 1G, or none", "none",
     "beyond which requests fail",
     |options, value| put(&mut options.hard_limit, if value == b"none" { Some(usize::MAX) } else { number(value) });
 
@@ -109,7 +109,7 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "one line on standard error at the end: bytes mapped and unmapped",
     |options, value| put(&mut options.report_exit, switch(value));
 
-    "STATS_FILE", "path", "none",
+    "STATS_FILE", "path of up to 511 bytes", "none",
     "to which a record of the statistics is appended at the end of the process",
     |options, value| put(&mut options.stats_file, Path::new(value));
 
@@ -178,8 +178,12 @@ fn soft_limit(value: &[u8]) -> Option<SoftLimit> {
     }
 }
 
+fn find(name: &[u8]) -> Option<&'static OptionInfo> {
+    OPTION_TABLE.iter().find(|info| info.name.as_bytes() == name)
+}
+
 fn set(options: &mut Options, name: &[u8], value: &[u8]) -> Result<(), OptionError> {
-    let info = OPTION_TABLE.iter().find(|info| info.name.as_bytes() == name).ok_or(OptionError::UnknownName)?;
+    let info = find(name).ok_or(OptionError::UnknownName)?;
     if (info.set)(options, value) { Ok(()) } else { Err(OptionError::BadValue) }
 }
 
@@ -204,7 +208,8 @@ pub(crate) fn read(options: &mut Options) {
     read_each(options, |name, value, error| match error {
         OptionError::UnknownName => line(&[b"magalloc: ", PREFIX, name, b" is no option; it is ignored"]),
         OptionError::BadValue => {
-            line(&[b"magalloc: ", PREFIX, name, b" cannot be \"", value, b"\"; it is ignored"]);
+            let values = find(name).map_or(&b""[..], |info| info.values.as_bytes());
+            line(&[b"magalloc: ", PREFIX, name, b" cannot be \"", value, b"\", but ", values, b"; it is ignored"]);
         }
     });
 }

@@ -156,13 +156,13 @@ fn ignored_options_are_told_once() {
     let line = line.replace(" hard_limit", "");
     with("ask_another", &[("MAGALLOC_HARD_LIMIT", "160M")]).expect(0, &asked, &line);
     with("ask_same", &[("MAGALLOC_HARD_LIMIT", "160M"), ("MAGALLOC_PURGE_DELAY_MS", "70")]).expect(0, &asked, "");
-    let bad = "magalloc: MAGALLOC_AT_EXIT cannot be \"now\"; it is ignored\n";
+    let bad = "magalloc: MAGALLOC_AT_EXIT cannot be \"now\", but all, unused or none; it is ignored\n";
     with("ask_same", &[("MAGALLOC_AT_EXIT", "now")]).expect(0, &asked, bad);
 }
 
 fn unknown_names_and_values_are_told_once() {
     let lines = "magalloc: MAGALLOC_HARDLIMIT is no option; it is ignored\n\
-                 magalloc: MAGALLOC_HARD_LIMIT cannot be \"16MB\"; it is ignored\n";
+                 magalloc: MAGALLOC_HARD_LIMIT cannot be \"16MB\", but bytes, such as 1G, or none; it is ignored\n";
     // The order of the variables is the environment's.
     let outcome = with("ask", &[("MAGALLOC_HARDLIMIT", "1"), ("MAGALLOC_HARD_LIMIT", "16MB")]);
     let sorted = |text: &str| {

@@ -17,7 +17,7 @@ extern "C" {
 /* What the allocator holds and has done. Sizes in bytes. Later versions add fields at the end. */
 struct magalloc_stats {
     uint64_t mapped;       /* address space that is mapped */
-    uint64_t committed;    /* memory that may be touched; never falls */
+    uint64_t committed;    /* memory that may be touched; falls with blocks from 1 GiB on only */
     uint64_t live;         /* blocks that the program has */
     uint64_t cached;       /* free blocks in thread caches */
     uint64_t free;         /* free blocks in slabs, and free spans */

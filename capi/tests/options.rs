@@ -60,13 +60,16 @@ fn every_option_is_accepted() {
 
 #[test]
 fn bad_values_are_told_once_and_ignored() {
-    for (name, _, bad) in VALUES.iter().filter(|(name, ..)| *name != "STATS_FILE") {
-        let name = format!("MAGALLOC_{name}");
-        let line = format!("magalloc: {name} cannot be \"{bad}\"; it is ignored\n");
+    for ((name, _, bad), option) in
+        VALUES.iter().zip(allocator::OPTION_TABLE).filter(|((name, ..), _)| *name != "STATS_FILE")
+    {
+        let (name, values) = (format!("MAGALLOC_{name}"), option.values);
+        let line = format!("magalloc: {name} cannot be \"{bad}\", but {values}; it is ignored\n");
         with("options.c", Mode::Preloaded, &[(&name, bad)], "does_its_work").expect(0, "done\n", &line);
     }
     let long = "x".repeat(512);
-    let line = format!("magalloc: MAGALLOC_STATS_FILE cannot be \"{long}\"; it is ignored\n");
+    let line =
+        format!("magalloc: MAGALLOC_STATS_FILE cannot be \"{long}\", but path of up to 511 bytes; it is ignored\n");
     for mode in MODES {
         with("options.c", mode, &[("MAGALLOC_STATS_FILE", &long)], "does_its_work").expect(0, "done\n", &line);
     }

@@ -32,10 +32,11 @@ impl Setting {
             return Err(bad(format!("no option {name:?}; there are {}", names())));
         };
         // What is not UTF-8 can only be a path, and of a path the check asks no more than its length.
-        match check_option(info.name, &String::from_utf8_lossy(value)) {
+        let value_text = String::from_utf8_lossy(value);
+        match check_option(info.name, &value_text) {
             Ok(()) => Ok(Self { name: info.name, value: OsString::from_vec(value.to_vec()) }),
             Err(OptionError::UnknownName) => Err(bad(format!("no such option; there are {}", names()))),
-            Err(_) => Err(bad(format!("{} is: {}", info.name, info.values))),
+            Err(_) => Err(bad(format!("{} cannot be {:?}, but {}", info.name, value_text, info.values))),
         }
     }
 
@@ -142,7 +143,10 @@ mod tests {
         for info in OPTION_TABLE {
             assert!(unknown.contains(info.name), "{unknown}");
         }
-        assert_eq!(reason("HUGE_PAGES=x"), "--option HUGE_PAGES=x: HUGE_PAGES is: auto, system, never or always");
+        assert_eq!(
+            reason("HUGE_PAGES=x"),
+            "--option HUGE_PAGES=x: HUGE_PAGES cannot be \"x\", but auto, system, never or always"
+        );
         assert_eq!(reason("HUGE_PAGES"), "--option HUGE_PAGES: expected NAME=VALUE");
     }
 

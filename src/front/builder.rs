@@ -211,7 +211,7 @@ impl Magalloc {
     }
 
     /// Whether the kernel is asked in ways that a filter of system calls may take amiss. Without, the calls for memory are
-    /// `mmap`, `munmap`, `mremap`, `mprotect` and `madvise`, beside `futex` and `clock_gettime` (and, once a thread, `getpid`
+    /// `mmap`, `munmap`, `mremap` and `madvise`, beside `futex` and `clock_gettime` (and, once a thread, `getpid`
     /// and `gettid`, if there may be a [`background_thread`](Self::background_thread)); with, also `process_madvise` (Linux
     /// 6.14), which gives many ranges back at once where `madvise` takes a call for each, and each call interrupts the
     /// processors that run the program. Default: no.

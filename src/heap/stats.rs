@@ -18,13 +18,15 @@ use crate::units::GranuleIndex;
 
 /// What the allocator has done and holds: [`stats`](crate::stats). All sizes in bytes.
 ///
-/// At rest, `committed` = `live` + `cached` + `free` + `unusable` + `metadata`. What is committed stays so; memory that
+/// At rest, `committed` = `live` + `cached` + `free` + `unusable` + `metadata`. What is committed
+/// stays so, but for blocks from 1 GiB on; memory that
 /// is given back to the kernel leaves `dirty`. Resident are roughly `live`, `cached`, `dirty`, and parts of `metadata`
 /// and of the free blocks in slabs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Address space that is mapped: what is committed, and pages that were needed for a moment.
+    /// Address space that is mapped: what is committed, 3 MiB without access that are left for a thread when a limit of
+    /// address space is reached, and pages that were needed for a moment.
     pub mapped: u64,
     /// Memory that may be touched: what a strict-overcommit system charges.
     pub committed: u64,

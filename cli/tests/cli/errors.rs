@@ -58,7 +58,7 @@ fn wrong_arguments_are_2() {
         (&["run", "--option", "HUGE_PAGES", "true"], "--option HUGE_PAGES: expected NAME=VALUE"),
         (
             &["run", "--option", "huge-pages=2", "true"],
-            "--option huge-pages=2: HUGE_PAGES is: auto, system, never or always",
+            "--option huge-pages=2: HUGE_PAGES cannot be \"2\", but auto, system, never or always",
         ),
         (&["run", "--json", "/no/such/file", "true"], "--json /no/such/file: No such file or directory"),
         (&["doctor", "extra"], "unexpected argument 'extra' found (see magalloc --help)"),
