@@ -158,6 +158,7 @@ static void libc_names_are_the_same_functions(void)
 
 static void stats_follow_the_program(void)
 {
+    free(malloc(1));
     struct magalloc_stats before = now();
     void *block = malloc(64 << 20);
     mark(block, 64 << 20, 1);
@@ -168,7 +169,8 @@ static void stats_follow_the_program(void)
     CHECK(with.mapped >= with.committed && with.committed >= with.held && with.threads == 1 && with.os_calls > 0);
     free(block);
     struct magalloc_stats after = now();
-    CHECK(after.live < before.live + (1 << 20) && after.dirty >= 64 << 20 && after.held_peak >= with.held);
+    /* A program with one thread keeps little of what it frees. */
+    CHECK(after.live < before.live + (1 << 20) && after.dirty <= 4 << 20 && after.held_peak >= with.held);
     FUNCTION(magalloc_purge_all)();
     CHECK(now().dirty == 0 && now().resident < 8 << 20 && now().purges > before.purges);
 }
