@@ -77,7 +77,7 @@ fn record_says_what_the_process_had() {
         assert!((5 << 20..6 << 20).contains(&live), "{record:?}");
         assert!(live <= held && held <= held_peak && held_peak <= committed && committed <= mapped, "{record:?}");
         assert_eq!((record.figure("large_blocks"), record.figure("threads")), (1, 1), "{record:?}");
-        assert!(record.classes.len() >= 5 && record.classes.is_sorted(), "{record:?}");
+        assert!(record.classes.len() >= 4 && record.classes.is_sorted(), "{record:?}");
         let is_right = |[bytes, slabs, blocks, cached]: &[u64; 4]| *bytes >= 8 && *slabs > 0 && cached <= blocks;
         assert!(record.classes.iter().all(is_right), "{record:?}");
         let cached: u64 = record.classes.iter().map(|[bytes, _, _, cached]| bytes * cached).sum();
@@ -136,6 +136,8 @@ fn record_is_written_before_memory_is_given_back() {
         let file = file(at_exit);
         let mut command = compile("record.c", Mode::Preloaded).command();
         command.arg("one_record").env("MAGALLOC_STATS_FILE", &file).env("MAGALLOC_AT_EXIT", at_exit);
+        // Nothing goes back before the end.
+        command.env("MAGALLOC_PURGE_DELAY_MS", u32::MAX.to_string());
         run(&mut command).expect(0, "", "");
         assert!(read(&file)[0].figure("dirty") > 1 << 20);
     }
