@@ -104,20 +104,24 @@ static void at_end(void)
     say("end\n");
 }
 
-static void *ends_soon(void *argument)
+static void *ends_soon(void *begun)
 {
     free(kept(malloc(100)));
+    __atomic_store_n((int *)begun, 1, __ATOMIC_RELEASE);
     while (threads() != 3)
         wait_a_moment();
-    return argument;
+    return NULL;
 }
 
 /* The program's last threads are gone while the allocator's is there. */
 static void main_thread_leaves_a_large_heap(void)
 {
     CHECK(atexit(at_end) == 0);
+    static int begun;
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, ends_soon, NULL) == 0 && pthread_detach(thread) == 0);
+    CHECK(pthread_create(&thread, NULL, ends_soon, &begun) == 0 && pthread_detach(thread) == 0);
+    while (!__atomic_load_n(&begun, __ATOMIC_ACQUIRE))
+        wait_a_moment();
     do
         kept(small_blocks(4 * MIB));
     while (threads() < 3 && now().live < 200 * MIB);

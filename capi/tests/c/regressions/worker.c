@@ -324,6 +324,8 @@ static void fork_in_a_handler_amid_a_fork_works(void)
 /* There is no address space for a stack, and later there is. */
 static void refused_thread_is_asked_for_again(void)
 {
+    /* What is mapped stays so, and is enough for all that comes. */
+    free(kept(malloc(200 * MIB)));
     begin_second_thread();
     void *large = malloc(30 * MIB);
     struct rlimit limit;
