@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! # Errors      another `Magalloc` comes too late: one line on standard error names the options that it has for nothing
-//! # States      Unset -> Builder -> Final. The first call of the process brings its `Magalloc`'s options; the
+//! # States      Unset -> Builder -> Reading -> Final. The first call of the process brings its `Magalloc`'s options; the
 //!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
 //!               later occasion.
-//! # Progress    one thread reads; others go on meanwhile with what holds so far
+//! # Progress    one thread reads; others go on meanwhile with what holds so far, but get no cache: where the allocator is
+//!               disabled, no thread may have one (see `disabled`)
 //! ```
 
 use super::{HEAP, disabled, record};
@@ -16,7 +17,8 @@ use crate::sys::platform::{has_environment, line};
 
 const UNSET: u8 = 0;
 const BUILDER: u8 = 1;
-const FINAL: u8 = 2;
+const READING: u8 = 2;
+const FINAL: u8 = 3;
 
 static STATE: AtomicU8 = AtomicU8::new(UNSET);
 
@@ -29,8 +31,8 @@ static SAID: AtomicU8 = AtomicU8::new(0);
 /// Takes over the options of whoever comes first, and the environment's.
 #[inline]
 pub(super) fn configure(options: &Options) {
-    // ordering: Relaxed; settings are independent values, and one that is seen late does no harm.
-    if !core::ptr::eq(SETTLED.load(Ordering::Relaxed), options) {
+    // ordering: Acquire pairs with Release where it is stored, after `STATE`: see `is_reading`.
+    if !core::ptr::eq(SETTLED.load(Ordering::Acquire), options) {
         configure_now(options);
     }
 }
@@ -38,25 +40,24 @@ pub(super) fn configure(options: &Options) {
 #[cold]
 #[inline(never)]
 fn configure_now(options: &Options) {
-    // ordering: Relaxed, as above.
-    if STATE.load(Ordering::Relaxed) == FINAL {
-        SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Relaxed);
+    // ordering: Acquire pairs with Release below: whoever sees that all is said sees what.
+    let before = STATE.load(Ordering::Acquire);
+    if before == FINAL {
+        // ordering: Release, see `configure`.
+        SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Release);
         return tell_ignored(options);
     }
     if options.environment && !has_environment() {
-        // ordering: Relaxed, as above.
+        // ordering: Relaxed; settings are independent values, and one that is seen late does no harm.
         if STATE.compare_exchange(UNSET, BUILDER, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             HEAP.configure(options);
         }
         return;
     }
-    // ordering: Relaxed, as above.
-    let before = STATE.swap(FINAL, Ordering::Relaxed);
-    if before == FINAL {
+    // ordering: Relaxed; Acquire pairs with Release below. Whoever is late comes here again with its next slow path.
+    if before == READING || STATE.compare_exchange(before, READING, Ordering::Relaxed, Ordering::Acquire).is_err() {
         return;
     }
-    // ordering: Relaxed, as above.
-    SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Relaxed);
     let builder = options;
     let mut options = *builder;
     environment::read(&mut options);
@@ -71,6 +72,17 @@ fn configure_now(options: &Options) {
     if options.stats_on_sigterm && options.stats_file.is_some() {
         record::write_on_sigterm();
     }
+    // ordering: Release pairs with Acquire above and in `is_reading`: all that the options say.
+    STATE.store(FINAL, Ordering::Release);
+    // ordering: Release, see `configure`.
+    SETTLED.store(core::ptr::from_ref(builder).cast_mut(), Ordering::Release);
+}
+
+/// Is a thread, perhaps this one, just finding out which options hold? If not, after `configure`, it is known whether the
+/// allocator is disabled, as far as there is an environment.
+pub(super) fn is_reading() -> bool {
+    // ordering: Acquire pairs with Release in `configure_now`.
+    STATE.load(Ordering::Acquire) == READING
 }
 
 /// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.

@@ -79,7 +79,7 @@ fn cached_after_frees(options: &Options) -> Option<Cached<'static, SystemPages>>
 #[cold]
 fn register(thread: &Place, options: &Options) -> Option<Cached<'static, SystemPages>> {
     start::configure(options);
-    if disabled::system().is_some() {
+    if start::is_reading() || disabled::system().is_some() {
         return None;
     }
     // Making the key may allocate in the C library, if that uses this heap.
