@@ -32,6 +32,9 @@ extern "C" fn at_end() {
 impl ProcessEnd for Process {
     fn end_of_process() {
         let is_unloading = UNLOADING.take();
+        if is_unloading {
+            record::unload();
+        }
         if HEAP.is_closed() {
             return;
         }

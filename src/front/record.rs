@@ -14,7 +14,7 @@ use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::platform::{
-    Termination, append, before_termination, decimal, line, parent_id, process_id, program_path,
+    Termination, after_all, append, before_termination, decimal, line, parent_id, process_id, program_path,
 };
 use core::ffi::CStr;
 
@@ -62,6 +62,11 @@ impl Termination for OnSigterm {
 /// Has the record written also where SIGTERM ends the process.
 pub(super) fn write_on_sigterm() {
     before_termination::<OnSigterm>();
+}
+
+/// SIGTERM does not come here any more: this code is about to be unloaded.
+pub(super) fn unload() {
+    after_all::<OnSigterm>();
 }
 
 /// At a normal end of the process: appends the record, if there is a file for it.

@@ -22,17 +22,25 @@ static HANDLED_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Has SIGTERM call `T::before_termination` first, if its action is the default one.
 pub fn before_termination<T: Termination>() {
-    if is_default() {
+    if is_action(libc::SIG_DFL) {
         set_action(handle::<T> as *const () as usize);
     }
 }
 
-fn is_default() -> bool {
+/// Gives SIGTERM its default action back, if it would call `T::before_termination`: the code is about to be unloaded.
+pub fn after_all<T: Termination>() {
+    if is_action(handle::<T> as *const () as usize) {
+        set_action(libc::SIG_DFL);
+    }
+}
+
+/// Is that what SIGTERM does?
+fn is_action(handler: usize) -> bool {
     // SAFETY: all zeros is a valid `sigaction`.
     let mut action: libc::sigaction = unsafe { core::mem::zeroed() };
     // SAFETY: asks only; `action` is valid.
     let is_known = unsafe { libc::sigaction(libc::SIGTERM, core::ptr::null(), &raw mut action) } == 0;
-    is_known && action.sa_sigaction == libc::SIG_DFL
+    is_known && action.sa_sigaction == handler
 }
 
 fn set_action(handler: usize) {
