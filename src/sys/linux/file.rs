@@ -1,6 +1,7 @@
 //! Files to read from and to append to, and who this process is.
 
 use super::cancel::NotCancelled;
+use super::report::HeldPipeSignal;
 use core::ffi::CStr;
 
 /// A file, open for reading.
@@ -42,11 +43,14 @@ pub(super) fn beginning(path: &CStr, bytes: &mut [u8]) -> usize {
     len
 }
 
-/// Appends `bytes` to the file at `path`, made if need be, with one write. `false`: not all of them.
+/// Appends `bytes` to the file at `path`, made if need be, with one write. `false`: not all of them. Where it is a pipe that
+/// nobody reads, neither waits for a reader nor ends the process by a signal.
 #[must_use]
 pub fn append(path: &CStr, bytes: &[u8]) -> bool {
     let _whole = NotCancelled::new();
-    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
+    let mut pipe_signal = HeldPipeSignal::new();
+    let flags =
+        libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     // SAFETY: the path ends with a zero.
     let file = unsafe { libc::open(path.as_ptr(), flags, 0o666 as libc::c_uint) };
     if file < 0 {
@@ -56,7 +60,11 @@ pub fn append(path: &CStr, bytes: &[u8]) -> bool {
     let written = unsafe { libc::write(file, bytes.as_ptr().cast(), bytes.len()) };
     // SAFETY: our own descriptor.
     unsafe { libc::close(file) };
-    usize::try_from(written) == Ok(bytes.len())
+    let is_whole = usize::try_from(written) == Ok(bytes.len());
+    if !is_whole {
+        pipe_signal.discard();
+    }
+    is_whole
 }
 
 /// Number of this process.

@@ -24,7 +24,7 @@ pub fn line(parts: &[&[u8]]) {
 }
 
 /// Holds SIGPIPE back from the calling thread while it lives. The kernel raises it on the thread that writes.
-struct HeldPipeSignal {
+pub(super) struct HeldPipeSignal {
     /// The thread's signal mask of before.
     before: libc::sigset_t,
     /// Whether the program holds it back itself and has one pending, which stays.
@@ -32,7 +32,7 @@ struct HeldPipeSignal {
 }
 
 impl HeldPipeSignal {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         // SAFETY: all zeros is a valid signal set.
         let mut before: libc::sigset_t = unsafe { core::mem::zeroed() };
         let only = Self::signal();
@@ -62,7 +62,7 @@ impl HeldPipeSignal {
     }
 
     /// After a failed write: takes the signal that it raised, if it did.
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         if self.was_pending || !Self::is_pending() {
             return;
         }
