@@ -361,7 +361,8 @@ impl<P: Pages> Depot<P> {
     pub fn purge_chunk_meta(&self, region: &Region, chunk: usize) {
         let spans = &region.group(chunk / GROUP_CHUNKS).spans;
         let in_group = chunk % GROUP_CHUNKS;
-        if spans.free_dirty(in_group) != 0 || !spans.claim_exact(in_group, u64::MAX) {
+        // One that was noted with a span whose memory was not to be had has no metadata: what is there is others'.
+        if !region.is_committed(chunk) || spans.free_dirty(in_group) != 0 || !spans.claim_exact(in_group, u64::MAX) {
             return;
         }
         self.purge_claimed_meta(region, chunk..chunk + 1);

@@ -310,3 +310,19 @@ fn a_slab_in_full_use_has_no_marks() {
     assert!(region.descriptor(granule).marks.is_clear());
     release(&heap);
 }
+
+#[test]
+fn chunks_whose_memory_was_refused_are_not_touched() {
+    let heap = heap(Options::new());
+    let kept = heap.allocate_large(CHUNK_BYTES, 16, false);
+    heap.free_large(heap.allocate_large(CHUNK_BYTES, 16, false));
+    // Begins in free dirty memory, and ends where nothing is mapped.
+    heap.depot().os.pages().refuse(crate::sys::fake::Refuse::From(1));
+    assert!(heap.allocate_large(16 * CHUNK_BYTES, 16, false).is_null());
+    heap.depot().os.pages().refuse(crate::sys::fake::Refuse::None);
+    heap.purge().turn(Due::All, || false);
+    assert_eq!(heap.stats().dirty, 0);
+    heap.free_large(kept);
+    heap.check();
+    release(&heap);
+}
