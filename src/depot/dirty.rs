@@ -251,7 +251,7 @@ impl<P: Pages> Depot<P> {
     fn free_huge_pages(region: &Region, chunk: usize) -> impl Iterator<Item = Span<'_>> {
         let first = chunk * CHUNK_GRANULES / HUGE_PAGE_GRANULES * HUGE_PAGE_GRANULES;
         let end = ((chunk + 1) * CHUNK_GRANULES).next_multiple_of(HUGE_PAGE_GRANULES);
-        let end = end.min(region.chunks() * CHUNK_GRANULES);
+        let end = end.min(region.chunks_ever() * CHUNK_GRANULES);
         (first..end)
             .step_by(HUGE_PAGE_GRANULES)
             .map(move |first| Span { region, first: GranuleIndex::new(first), granules: HUGE_PAGE_GRANULES.min(end - first) })
@@ -414,7 +414,7 @@ impl<P: Pages> Depot<P> {
         let together = if self.settings.keeps_huge_pages_whole() { HUGE_PAGE_CHUNKS } else { 1 };
         let (region, chunks) = (span.region, span.chunks());
         let first = chunks.start - chunks.start % together;
-        let end = chunks.end.next_multiple_of(together).min(region.chunks());
+        let end = chunks.end.next_multiple_of(together).min(region.chunks_ever());
         (first..end).fold(false, |any, chunk| any | self.note_unpurged_in(region, chunk))
     }
 }

@@ -275,7 +275,13 @@ impl Region {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Chunk groups that these are in.
+    /// Chunks that the region has room for, also where others' memory has ended it before: some of those behind may be
+    /// committed, and in use.
+    pub fn chunks_ever(&self) -> usize {
+        self.chunks
+    }
+
+    /// Chunk groups that the chunks that may be claimed are in.
     pub fn groups(&self) -> usize {
         groups(self.chunks())
     }

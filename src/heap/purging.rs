@@ -326,3 +326,26 @@ fn chunks_whose_memory_was_refused_are_not_touched() {
     heap.check();
     release(&heap);
 }
+
+#[test]
+fn what_lies_behind_a_strangers_memory_goes_back_too() {
+    const MIB: usize = 1 << 20;
+    for huge_pages in [HugePages::Never, HugePages::Always] {
+        let heap = heap(Options { huge_pages, ..Options::new() });
+        let low = heap.allocate_large(MIB, 16, false);
+        // Leaves chunks before it that nobody has used.
+        let high = heap.allocate_large(16 * MIB, 1 << 30, false);
+        let (region, granule) = heap.depot().regions.find(high.addr()).expect("a block");
+        heap.depot().os.pages().send_stranger(1);
+        let beyond = heap.allocate_large(16 * MIB, 16, false);
+        assert!(region.chunks() < granule.chunk(), "the region ends before");
+        // SAFETY: it has that many bytes.
+        unsafe { high.write_bytes(1, 16 * MIB) };
+        [low, high, beyond].into_iter().for_each(|block| heap.free_large(block));
+        heap.purge().turn(Due::All, || false);
+        assert_eq!(heap.stats().dirty, 0, "{huge_pages:?}");
+        heap.check();
+        heap.depot().os.pages().see_stranger_off();
+        release(&heap);
+    }
+}
