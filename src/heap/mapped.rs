@@ -45,7 +45,11 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     };
     let bytes = new_size.checked_next_multiple_of(GRANULE_BYTES)?;
     if bytes < MAPPED_BYTES_MIN / 2 {
-        return Some(move_out(depot, block, bytes, align));
+        let moved = move_out(depot, block, bytes, align);
+        // Where there is no room for a span, it stays what it is: to shrink a block must not fail for want of memory.
+        if !moved.is_null() || bytes < RELOCATE_BYTES_MIN {
+            return Some(moved);
+        }
     }
     // The kernel might move one that grows to an address that is no multiple.
     let stays_aligned = bytes <= mapping.bytes || align <= depot.os.page_bytes();

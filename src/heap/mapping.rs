@@ -119,6 +119,18 @@ fn the_limits_hold() {
 }
 
 #[test]
+fn a_block_shrinks_where_there_is_no_room_to_move() {
+    let heap = heap(Options { hard_limit: MAPPED_BYTES_MIN + 8 * MIB, ..Options::new() });
+    let block = large(&heap, MAPPED_BYTES_MIN);
+    write(block, MAPPED_BYTES_MIN, 100 * MIB);
+    assert_eq!(heap.resize_large(block, 400 * MIB, ALIGN), block);
+    verify(block, 400 * MIB, 100 * MIB);
+    heap.free_large(block);
+    heap.check();
+    release(&heap);
+}
+
+#[test]
 fn a_block_grows_and_shrinks_with_its_contents_across_the_bound() {
     let heap = heap(Options::new());
     let step = 3 * MIB + 5;
