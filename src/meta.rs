@@ -87,13 +87,17 @@ impl Frontier {
         }
         if let Err(why) = map(from, end) {
             if !bug("keep the claim of what was refused") {
-                // ordering: Release [GIVE-UP] pairs with Acquire above.
-                self.claimed.store(from, Ordering::Release);
+                // More than `from` is mapped in the child of a fork in a signal handler that came amid this and mapped some.
+                // ordering: Release [GIVE-UP] pairs with Acquire above. Relaxed: nobody else maps meanwhile.
+                self.claimed.store(from.max(self.mapped.load(Ordering::Relaxed)), Ordering::Release);
             }
             return Err(why.into());
         }
         // ordering: Release [MAP-ONCE] pairs with Acquire above, and in `end`.
         self.mapped.store(end, order);
+        // In the child of a fork in a signal handler that came amid this, the claim is forgotten, and nobody could claim again.
+        // ordering: Relaxed; as a rule it is there, or further.
+        self.claimed.fetch_max(end, Ordering::Relaxed);
         Ok(())
     }
 
@@ -349,5 +353,28 @@ mod range {
                 unsafe { os.release(base, mapped) };
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_forks_child_forgets_amid_a_mapping_grows_on() {
+        // The fork is in a signal handler; its child returns to what was interrupted.
+        let frontier = Frontier::new();
+        let interrupted = frontier.ensure(10, |_, _| {
+            frontier.forget_claims();
+            Ok(())
+        });
+        assert_eq!((interrupted, frontier.end(), frontier.is_busy()), (Ok(()), 10, false));
+        let interrupted = frontier.ensure(20, |_, _| {
+            frontier.forget_claims();
+            frontier.ensure(30, |_, _| Ok(())).expect("mapped by the handler");
+            Err(NotMapped::Taken)
+        });
+        assert_eq!((interrupted, frontier.end()), (Err(Missing::Not(NotMapped::Taken)), 30));
+        assert_eq!(frontier.ensure(40, |_, _| Ok(())), Ok(()));
     }
 }
