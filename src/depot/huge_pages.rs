@@ -176,7 +176,8 @@ impl<P: Pages> Depot<P> {
             // Another thread may have had some of it meanwhile; then it is counted.
             let clean = claimed & !part.group.spans.dirty(part.in_group(), claimed);
             let bytes = clean.count_ones() as usize * GRANULE_BYTES;
-            fits &= self.budget.take(bytes, limit);
+            // Once one part did not fit, the next ones are not counted either.
+            fits = fits && self.budget.take(bytes, limit);
             if fits {
                 self.count_dirty(bytes);
             }
