@@ -172,7 +172,9 @@ impl<P: Pages> Depot<P> {
                 held += (group.spans.busy(in_group) | free_dirty).count_ones() as usize * GRANULE_BYTES;
                 dirty += free_dirty.count_ones() as usize * GRANULE_BYTES;
                 if free_dirty != 0 {
-                    let _ = self.note_unpurged_in(region, chunk);
+                    // Both, as the thread may have been between the two.
+                    let _ = group.unpurged.note(in_group);
+                    self.groups.note(Wanted::UNPURGED, region, chunk / GROUP_CHUNKS);
                 }
             }
         }

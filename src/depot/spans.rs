@@ -357,9 +357,7 @@ impl<P: Pages> Depot<P> {
         let mut claimed = 0;
         for part in span.parts() {
             if !part.group.spans.claim_exact(part.in_group(), part.mask) {
-                for back in span.head(claimed).parts() {
-                    self.free_in(span.region, back.chunk, back.mask, false);
-                }
+                self.give_claimed_back(&span.head(claimed));
                 return false;
             }
             claimed += part.mask.count_ones() as usize;
