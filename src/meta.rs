@@ -96,8 +96,10 @@ impl Frontier {
         // ordering: Release [MAP-ONCE] pairs with Acquire above, and in `end`.
         self.mapped.store(end, order);
         // In the child of a fork in a signal handler that came amid this, the claim is forgotten, and nobody could claim again.
-        // ordering: Relaxed; as a rule it is there, or further.
-        self.claimed.fetch_max(end, Ordering::Relaxed);
+        // ordering: Relaxed, both; else the claim is there, or further, and the caller sees so as it made it.
+        if self.claimed.load(Ordering::Relaxed) < end {
+            self.claimed.store(end, Ordering::Relaxed);
+        }
         Ok(())
     }
 
