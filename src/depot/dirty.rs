@@ -36,6 +36,10 @@ const DIRTY_SLACK_MIN: usize = 1 << 20;
 const PRESSED_BYTES: usize = 2 << 20;
 const PRESSED_SHARE: usize = 32;
 
+/// Refusals of the kernel, for a chunk each, after which a purge down to a bound gives up: a program has few ranges locked,
+/// or all of its memory.
+const REFUSALS_MAX: u32 = 16;
+
 /// Chunks of a huge page, at least one.
 pub(super) const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
 
@@ -192,7 +196,7 @@ impl<P: Pages> Depot<P> {
 
     /// Gives pages of free granules back until at most `most` bytes of them are dirty. `false`: none were given back.
     pub fn purge_down_to(&self, most: usize, whole: Whole) -> bool {
-        let mut purged_any = false;
+        let (mut purged_any, mut refusals) = (false, 0);
         for number in (0..REGIONS_MAX).rev() {
             let Some(region) = self.regions.get(number) else { continue };
             for chunk in region.committed_chunks().rev() {
@@ -209,8 +213,13 @@ impl<P: Pages> Depot<P> {
                     }
                 };
                 match purged {
-                    // A kernel that refuses (locked memory) is not asked again at once.
-                    Purged::Refused => return purged_any,
+                    // Locked memory. A kernel that goes on refusing is not asked again at once.
+                    Purged::Refused => {
+                        refusals += 1;
+                        if refusals == REFUSALS_MAX {
+                            return purged_any;
+                        }
+                    }
                     Purged::Bytes(bytes) => purged_any |= bytes > 0,
                 }
             }
