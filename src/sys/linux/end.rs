@@ -50,6 +50,7 @@ pub struct Unloading(AtomicU8);
 const UNKNOWN: u8 = 0;
 const LOADED: u8 = 1;
 /// The process ends.
+#[cfg(target_env = "gnu")]
 const ENDING: u8 = 2;
 
 impl Unloading {
