@@ -120,7 +120,7 @@ impl MappingTable<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(loom), target_pointer_width = "64"))]
 mod tests {
     use super::*;
     use crate::config::{GRANULE_BYTES, MAPPED_SLOTS};

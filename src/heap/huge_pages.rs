@@ -2,7 +2,7 @@
 
 use super::Heap;
 use super::purging::{DELAY_MS, allocate, free, heap, release, resident_bytes};
-use crate::config::{CHUNK_BYTES, GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
+use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
 use crate::depot::dirty::Due;
 use crate::options::{HugePages, Options, SoftLimit};
 use crate::size_class::{class_of, shape};
@@ -314,9 +314,9 @@ fn many_long_spans_leave_the_mappings_few() {
     // Nothing is touched. Each is a part of a huge page off the whole ones, so that a piece beside them is not advised.
     let mut refused = 0;
     for _ in 0..20_000 {
-        let block = heap.allocate_large(CHUNK_BYTES, 8, false);
+        let block = heap.allocate_large(crate::config::CHUNK_BYTES, 8, false);
         // At the end of a region, which another test's heap may have cut short, a block does not grow in place.
-        refused += usize::from(heap.resize_large(block, CHUNK_BYTES + 3 * HUGE_PAGE_BYTES, 8) != block);
+        refused += usize::from(heap.resize_large(block, crate::config::CHUNK_BYTES + 3 * HUGE_PAGE_BYTES, 8) != block);
     }
     assert!(refused < 20, "{refused}");
     let advised = advised(&heap);

@@ -19,7 +19,7 @@ mod large;
 #[cfg(test)]
 mod many_threads;
 mod mapped;
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod mapping;
 #[cfg(test)]
 mod moving;
@@ -29,7 +29,7 @@ mod out_of_memory;
 mod purging;
 #[cfg(test)]
 mod resting;
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod searching;
 #[cfg(test)]
 mod soft_limit;

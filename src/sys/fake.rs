@@ -81,7 +81,7 @@ struct HugePages {
 
 /// An address far from all else: the kernel's random bytes lie on the stack, near the end of the address space.
 fn far_address() -> usize {
-    const FAR: usize = 1 << 44;
+    const FAR: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(44) } else { 1 << 30 };
     // SAFETY: getauxval has no conditions.
     (unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1)).saturating_sub(FAR)
 }
@@ -178,7 +178,7 @@ impl FakePages {
 
     /// Has address space for so many bytes only, far from all else, and from those of other numbers.
     pub(crate) fn limit_space(&self, number: usize, bytes: usize) {
-        const APART: usize = 1 << 36;
+        const APART: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(36) } else { 1 << 28 };
         let top = far_address() - number * APART;
         self.top.store(top, Ordering::SeqCst);
         self.lowest.store(top - bytes, Ordering::SeqCst);
