@@ -105,7 +105,7 @@ impl<P: Pages> Os<P> {
 
     /// A place for `bytes`, which nobody else is told of; nothing is mapped. `None`: there is no room for so many.
     pub fn place(&self, bytes: usize) -> Option<NonNull<u8>> {
-        let bytes = bytes.next_multiple_of(PLACE_ALIGN);
+        let bytes = bytes.checked_next_multiple_of(PLACE_ALIGN)?;
         loop {
             // ordering: Relaxed, here and below: an address to try, corrected by the exchange.
             let floor = self.floor.load(Ordering::Relaxed);
@@ -132,9 +132,10 @@ impl<P: Pages> Os<P> {
         let number = (kernels >> GRANULE_SHIFT).wrapping_mul(0x9e37_79b9_7f4a_7c15_u64 as usize) >> (usize::BITS / 2);
         let spread = number % (bytes / SPREAD_SHARE / PLACE_ALIGN).max(1) * PLACE_ALIGN;
         let below = kernels & !(PLACE_ALIGN - 1);
-        if below < 2 * bytes && self.pages.maps_upwards() {
-            // As much room again for places below the first.
-            return below.checked_add(2 * bytes)?.checked_add(spread);
+        // As much room again for places below the first.
+        let twice = bytes.checked_mul(2)?;
+        if below < twice && self.pages.maps_upwards() {
+            return below.checked_add(twice)?.checked_add(spread);
         }
         Some(below.saturating_sub(spread))
     }

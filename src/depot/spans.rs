@@ -302,11 +302,14 @@ impl<P: Pages> Depot<P> {
     fn claim_chunks<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         let align_bytes = align.max(CHUNK_GRANULES) * GRANULE_BYTES;
         let base = region.address(GranuleIndex::new(0)).addr().get();
-        let aligned = |chunk: usize| ((base + chunk * CHUNK_BYTES).next_multiple_of(align_bytes) - base) / CHUNK_BYTES;
+        // Not where the next multiple is beyond all addresses, as with 32 bits.
+        let aligned = |chunk: usize| {
+            Some(((base + chunk * CHUNK_BYTES).checked_next_multiple_of(align_bytes)? - base) / CHUNK_BYTES)
+        };
         let mut from = 0;
         loop {
             let free = self.next_free_chunk(region, from)?;
-            let chunk = aligned(free);
+            let chunk = aligned(free)?;
             let end = chunk + granules.div_ceil(CHUNK_GRANULES);
             if end > region.chunks() || !region.commit_groups(&self.os, end.div_ceil(GROUP_CHUNKS)) {
                 return None;

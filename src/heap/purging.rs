@@ -327,6 +327,7 @@ fn chunks_whose_memory_was_refused_are_not_touched() {
     release(&heap);
 }
 
+#[cfg(target_pointer_width = "64")]
 #[test]
 fn what_lies_behind_a_strangers_memory_goes_back_too() {
     const MIB: usize = 1 << 20;
