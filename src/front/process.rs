@@ -31,7 +31,8 @@ extern "C" fn at_end() {
 
 impl ProcessEnd for Process {
     fn end_of_process() {
-        let is_unloading = UNLOADING.take();
+        // The C library's malloc is never unloaded.
+        let is_unloading = UNLOADING.take() && !HEAP.depot().settings.serves_c_library();
         if is_unloading {
             record::unload();
         }
