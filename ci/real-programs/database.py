@@ -65,6 +65,7 @@ class Postgresql(Server):
             place = ["-h", HOST, "-p", port, "-U", self.USER]
             return tool(self.binaries / name, *place, *arguments, "postgres", directory=directory)
 
+        self.wait_until_ready(client)
         begin = time.perf_counter()
         client("pgbench", "-i", "-q", "-s", "1")
         at_once = ["-n", "-c", self.CLIENTS, "-j", "2", "--random-seed=5", "-t", self.TRANSACTIONS]
@@ -76,6 +77,15 @@ class Postgresql(Server):
         if not accounts == branches == tellers == history or int(count) != self.CLIENTS * self.TRANSACTIONS:
             raise Failure(f"balances do not agree: {output.splitlines()[0]}")
         return seconds, output
+
+    def wait_until_ready(self, client):
+        """It accepts connections before it lets anybody in."""
+        for _ in range(100):
+            try:
+                return client("psql", "-X", "-q", "-c", "select 1")
+            except Failure:
+                time.sleep(0.1)
+        raise Failure("it lets nobody in")
 
     def check_transactions(self, said):
         """All of them are to have been done."""

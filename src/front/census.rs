@@ -13,7 +13,7 @@
 //!               more is needed there before there is a purging thread. A child of `vfork` is a part of its parent.
 //! ```
 
-use super::HEAP;
+use super::{HEAP, process};
 use crate::depot::worker_state::WorkerState;
 use crate::owner::OwnerIndex;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
@@ -88,6 +88,9 @@ fn generation_of(noted: u64) -> u32 {
 /// `CLONE_VM` alone), is not noted: it would seem to have vanished. Nobody wants to know where there is never a purging
 /// thread, so no call is made for it there.
 pub(super) fn begin_thread(me: OwnerIndex) {
+    if me.get() != 0 && !HEAP.depot().settings.serves_c_library() {
+        process::note_second_thread();
+    }
     if !HEAP.depot().settings.background_thread() || !is_home() {
         return;
     }

@@ -4,6 +4,7 @@
 
 use super::{HEAP, record, thread, worker};
 use crate::options::AtExit;
+use crate::sync::{AtomicU8, Ordering};
 use crate::sys::platform::{ProcessEnd, Unloading, arrange_release, decimal, flush_stdio, line, other_threads};
 
 struct Process;
@@ -23,6 +24,18 @@ static AT_BEGIN: extern "C" fn() = at_begin;
 
 extern "C" fn at_begin() {
     UNLOADING.begin();
+}
+
+/// 1 once a second thread was told of.
+static HAS_THREADS: AtomicU8 = AtomicU8::new(0);
+
+/// There is a second thread with a cache. If this is a library that was there at the program's start, what its constructor
+/// has registered comes too late at the end of the process, and this in time.
+pub(super) fn note_second_thread() {
+    // ordering: Relaxed, both; twice would do no harm.
+    if HAS_THREADS.load(Ordering::Relaxed) == 0 && HAS_THREADS.swap(1, Ordering::Relaxed) == 0 {
+        UNLOADING.begin();
+    }
 }
 
 extern "C" fn at_end() {
