@@ -140,7 +140,9 @@ impl Warm {
     /// Notes the begin of a turn of purging, with `in_use` bytes in use and `dirty` free ones dirty.
     pub fn note_turn(&self, in_use: usize, dirty: usize) {
         // ordering: Relaxed, all of it, as in `kept`.
-        self.aged_left.store(self.kept().min(AGED_BYTES_MAX), Ordering::Relaxed);
+        // Not where a thread would have to look after it until it goes.
+        let is_watched = self.watched.load(Ordering::Relaxed) != 0;
+        self.aged_left.store(if is_watched { 0 } else { self.kept().min(AGED_BYTES_MAX) }, Ordering::Relaxed);
         let high = self.dirty_high.load(Ordering::Relaxed).max(dirty);
         self.dirty_high.store(high, Ordering::Relaxed);
         let turns = self.turns.load(Ordering::Relaxed) + 1;
