@@ -14,7 +14,8 @@
 use super::alarm::Call;
 use super::groups::Wanted;
 use super::huge_pages::HUGE_PAGE_GRANULES;
-use super::spans::{Depot, Span};
+use super::span::Span;
+use super::spans::Depot;
 use crate::chunk_group::span_map::low_bits;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, REGIONS_MAX};
 use crate::granule_map::Region;

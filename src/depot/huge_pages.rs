@@ -21,7 +21,8 @@
 //! ```
 
 use super::dirty::HUGE_PAGE_CHUNKS;
-use super::spans::{Depot, Part, Span};
+use super::span::{Part, Span};
+use super::spans::Depot;
 use crate::chunk_group::span_map::low_bits;
 use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
 use crate::granule_map::{Region, advice_at_commit};

@@ -29,9 +29,13 @@ pub mod magazines;
 #[cfg(not(loom))]
 pub mod mappings;
 #[cfg(not(loom))]
+mod new_region;
+#[cfg(not(loom))]
 pub mod pause;
 #[cfg(not(loom))]
 pub mod slabs;
+#[cfg(not(loom))]
+pub mod span;
 #[cfg(not(loom))]
 pub mod spans;
 

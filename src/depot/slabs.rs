@@ -8,7 +8,8 @@
 use crate::config::GROUP_CHUNKS;
 use crate::chunk_group::partial_set::Place;
 use crate::depot::groups::Wanted;
-use crate::depot::spans::{Depot, Span};
+use crate::depot::span::Span;
+use crate::depot::spans::Depot;
 use crate::granule_map::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;
 use crate::size_class::shape;

@@ -4,12 +4,12 @@
 //! # Role        claims, grows, shrinks, frees and moves spans
 //! # Order       lowest region, lowest address: the heap stays dense and its mappings few
 //! # Progress    lock-free
-//! # Not here    what lies in a span (see `depot::slabs`, `heap::large`), purging (see `depot::dirty`)
+//! # Not here    new regions (see `depot::new_region`), what lies in a span (see `depot::slabs`, `heap::large`), purging (see
+//!               `depot::dirty`)
 //! ```
 
 use crate::config::{
-    CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, PLACES_MAX, REGION_BYTES_PREFERRED,
-    REGIONS_MAX,
+    CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX,
 };
 use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
@@ -20,16 +20,15 @@ use crate::depot::hand::Hand;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
 use crate::depot::pause::{Pause, Zeroing};
+use crate::depot::span::Span;
 use crate::depot::warm::Warm;
 use crate::os::Os;
-use crate::chunk_group::span_map::low_bits;
-use crate::granule_map::{ChunkGroup, Region, Regions};
+use crate::granule_map::{Region, Regions};
 use crate::meta::Missing;
 use crate::options::Settings;
 use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering};
 use crate::sys::{NotMapped, Pages};
 use crate::units::GranuleIndex;
-use core::ptr::NonNull;
 
 /// Everything that threads share.
 pub struct Depot<P> {
@@ -90,86 +89,6 @@ impl From<Missing> for Refused {
             Missing::Not(NotMapped::Taken) => Refused::ByStranger,
             Missing::Not(NotMapped::Refused) => Refused::ByKernel,
         }
-    }
-}
-
-/// A claimed run of granules.
-#[derive(Clone, Copy)]
-pub struct Span<'h> {
-    /// Its region.
-    pub region: &'h Region,
-    /// Its first granule.
-    pub first: GranuleIndex,
-    /// Its length.
-    pub granules: usize,
-}
-
-/// The part of a span that lies in one chunk.
-pub(super) struct Part<'h> {
-    pub(super) group: &'h ChunkGroup,
-    /// The chunk's number in its region.
-    pub(super) chunk: usize,
-    pub(super) mask: u64,
-}
-
-impl Part<'_> {
-    pub(super) fn in_group(&self) -> usize {
-        self.chunk % GROUP_CHUNKS
-    }
-
-    /// What is left of it without the granules of `other`, which is in the same region.
-    pub(super) fn without(mut self, other: Self) -> Self {
-        if self.chunk == other.chunk {
-            self.mask &= !other.mask;
-        }
-        self
-    }
-}
-
-impl<'h> Span<'h> {
-    /// Bytes.
-    pub fn bytes(&self) -> usize {
-        self.granules * GRANULE_BYTES
-    }
-
-    /// The first granule behind it.
-    pub(super) fn end(&self) -> GranuleIndex {
-        self.first.offset(self.granules)
-    }
-
-    /// It and another one of its region, and what lies between.
-    pub(super) fn joined(&self, other: &Self) -> Self {
-        let (first, end) = (self.first.min(other.first), self.end().max(other.end()));
-        Span { region: self.region, first, granules: end.get() - first.get() }
-    }
-
-    /// The part from granule `from` on.
-    pub fn tail(&self, from: usize) -> Self {
-        Span { region: self.region, first: self.first.offset(from), granules: self.granules - from }
-    }
-
-    /// The first `granules`.
-    pub fn head(&self, granules: usize) -> Self {
-        Span { region: self.region, first: self.first, granules }
-    }
-
-    /// The chunks that it touches.
-    pub(super) fn chunks(&self) -> core::ops::Range<usize> {
-        self.first.chunk()..self.first.offset(self.granules - 1).chunk() + 1
-    }
-
-    pub(super) fn parts(&self) -> impl Iterator<Item = Part<'h>> + use<'h> {
-        let (region, end) = (self.region, self.first.get() + self.granules);
-        let mut next = self.first.get();
-        core::iter::from_fn(move || {
-            if next >= end {
-                return None;
-            }
-            let (chunk, from) = (next / CHUNK_GRANULES, next % CHUNK_GRANULES);
-            let count = (end - next).min(CHUNK_GRANULES - from);
-            next += count;
-            Some(Part { group: region.group(chunk / GROUP_CHUNKS), chunk, mask: low_bits(count) << from })
-        })
     }
 }
 
@@ -379,13 +298,10 @@ impl<P: Pages> Depot<P> {
         }
         self.regions.note_used(span.region);
         self.uncount_dirty(dirty);
-        self.note_peak();
         self.warm.note_taken(self.in_use(), self.dirty_bytes(), clean, || self.os.now_ms());
         if clean != 0 {
             self.want_huge_pages(span);
-            if self.is_pressed() {
-                self.keep_bound();
-            }
+            self.note_held_more();
         }
         Ok(())
     }
@@ -507,60 +423,6 @@ impl<P: Pages> Depot<P> {
         // ordering: Relaxed, as above.
         self.turns.fetch_add(1, Ordering::Relaxed);
         self.warm.note_turn(self.in_use(), self.dirty_bytes());
-    }
-
-    /// Makes the first region if there is none: before any metadata range is, as the first place has the most room.
-    #[must_use]
-    pub fn prepare(&self) -> bool {
-        self.regions.get(0).is_some() || self.add_region(0, 1, 1).is_some()
-    }
-
-    /// Makes region number `number`, or finds that another thread did.
-    #[cold]
-    fn add_region(&self, number: usize, granules: usize, align: usize) -> Option<&Region> {
-        // Room for the span wherever its alignment puts it.
-        let least = granules.checked_add(align)?.div_ceil(CHUNK_GRANULES);
-        let chunks_max = (1 << GRANULE_INDEX_BITS) / CHUNK_GRANULES;
-        if least > chunks_max {
-            return None;
-        }
-        let Some(region) = self.begin_region(number, least).or_else(|| self.begin_region(number, least)) else {
-            // Perhaps another thread has what there was to have; it may have let go of it between our two attempts.
-            return self.regions.get(number);
-        };
-        if !self.regions.publish(number, region) {
-            // SAFETY: our own region, which nobody has seen.
-            let (start, bytes) = unsafe { region.as_ref() }.place();
-            // SAFETY: likewise.
-            unsafe { Region::release(region, &self.os, true) };
-            self.os.unplace(start, bytes);
-        }
-        self.regions.get(number)
-    }
-
-    /// Begins a region of as many chunks as there is room for, and at least `least`.
-    fn begin_region(&self, number: usize, least: usize) -> Option<NonNull<Region>> {
-        let mut chunks = (REGION_BYTES_PREFERRED / CHUNK_BYTES).max(least);
-        for _ in 0..PLACES_MAX {
-            let bytes = Region::place_bytes(chunks);
-            let Some(start) = self.os.place(bytes) else {
-                if chunks == least {
-                    return None;
-                }
-                chunks = (chunks / 2).max(least);
-                continue;
-            };
-            match Region::begin(&self.os, start, chunks, number) {
-                Ok(region) => return Some(region),
-                // The next place lies below.
-                Err(NotMapped::Taken) => {}
-                Err(NotMapped::Refused) => {
-                    self.os.unplace(start, bytes);
-                    return None;
-                }
-            }
-        }
-        None
     }
 
     /// In the child of a fork: whoever was mapping memory is not here.

@@ -4,8 +4,9 @@
 //! # Role        learns how much to keep from what is taken: memory that was given back and is wanted again within
 //!               `REGRET_MS` was given back too early. Where a thread gives back by age even while the program sleeps,
 //!               nothing has to be learnt: all that the bound allows stays until it has aged
-//! # Accounting  `kept` grows by the bytes that were given back too early, and loses half of what no request of a whole
-//!               window of turns of purging has drawn on
+//! # Accounting  `kept` grows by the bytes that were given back too early. In a window of turns of purging it loses half of
+//!               what no request has drawn on, or three quarters of all if hardly anything was drawn
+//! # Aged        a part of it stays beyond its age, but not where a thread would have to look after it until it goes
 //! # Bound       memory in use and warm memory together are at most an eighth more than what was in use at most in this
 //!               window and the one before: a program that grows keeps nothing warm, its peak is its own
 //! # Progress    wait-free; every word is a hint, and threads may lose each other's notes
@@ -26,6 +27,10 @@ const PEAK_SHARE: usize = 8;
 const WAVE_SHARE: usize = 2;
 /// Bytes that aged memory may be at most and stay.
 const AGED_BYTES_MAX: usize = 32 << 20;
+/// A window in which less than this share of what is kept was drawn on is one in which nobody wanted it.
+const DRAWN_SHARE: usize = 8;
+/// What is left of it then: of 32 MiB nothing after four windows, so that an idle program's goes soon.
+const IDLE_SHARE: usize = 4;
 /// Less than this many bytes are not worth keeping: a quarter of a chunk.
 const KEPT_BYTES_MIN: usize = 256 << 10;
 
@@ -140,7 +145,6 @@ impl Warm {
     /// Notes the begin of a turn of purging, with `in_use` bytes in use and `dirty` free ones dirty.
     pub fn note_turn(&self, in_use: usize, dirty: usize) {
         // ordering: Relaxed, all of it, as in `kept`.
-        // Not where a thread would have to look after it until it goes.
         let is_watched = self.watched.load(Ordering::Relaxed) != 0;
         self.aged_left.store(if is_watched { 0 } else { self.kept().min(AGED_BYTES_MAX) }, Ordering::Relaxed);
         let high = self.dirty_high.load(Ordering::Relaxed).max(dirty);
@@ -153,8 +157,8 @@ impl Warm {
         // ordering: Relaxed, likewise.
         let drawn = high - self.dirty_low.load(Ordering::Relaxed).min(dirty);
         let kept = self.kept();
-        // Of what hardly anybody draws on, a quarter is left: an idle program's goes within some windows.
-        let left = if drawn < kept / 8 { kept / 4 } else { kept - kept.saturating_sub(drawn) / 2 };
+        let is_wanted = drawn >= kept / DRAWN_SHARE;
+        let left = if is_wanted { kept - kept.saturating_sub(drawn) / 2 } else { kept / IDLE_SHARE };
         self.kept.store(if left < KEPT_BYTES_MIN { 0 } else { left }, Ordering::Relaxed);
         // ordering: Relaxed, likewise.
         self.dirty_low.store(dirty, Ordering::Relaxed);

@@ -11,7 +11,7 @@
 
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
-use crate::depot::spans::Span;
+use crate::depot::span::Span;
 use crate::heap::{mapped, zeroing};
 use crate::size_class::shape;
 use crate::slab::{GranuleUse, Slab};

@@ -11,7 +11,7 @@
 
 use crate::config::GRANULE_BYTES;
 use crate::depot::Depot;
-use crate::depot::spans::Span;
+use crate::depot::span::Span;
 use crate::sys::Pages;
 
 /// Bytes from which on it may be worth a call of the kernel and page faults: below, a memset takes less than 100 us.
