@@ -1,18 +1,20 @@
 //! From an address to the slab or large block it belongs to, and the memory of all metadata that makes it possible.
 //!
 //! ```text
-//! # Role        `region`: one place, in which metadata comes first and the heap behind; `slab_ref`: a slab with
-//!               all that is needed to reach its parts; `Regions`: the list of regions
+//! # Role        `region`: one place, in which metadata comes first and the heap behind; `commit`: how its chunks are mapped;
+//!               `slab_ref`: a slab with all that is needed to reach its parts; `Regions`: the list of regions
 //! # Invariants  I3: regions are only ever added, until the process ends.
 //! # Ordering    PUBLISH-REGION: `Regions::publish` (Release) -> `Regions::iter`, `find` (Acquire)
 //! # Progress    lock-free: two threads may both make a region; both is harmless
 //! # Not here    claiming spans (see `depot`)
 //! ```
 
+mod commit;
 mod region;
 mod slab_ref;
 
-pub use region::{ChunkGroup, Region, advice_at_commit};
+pub use commit::advice_at_commit;
+pub use region::{ChunkGroup, Region};
 pub use slab_ref::SlabRef;
 
 use crate::config::{GRANULE_SHIFT, REGIONS_MAX};

@@ -20,24 +20,23 @@
 //!               I2: a chunk in `ChunkGroup::committed` has its metadata and memory mapped.
 //! # Ordering    MAP-ONCE: see `meta`
 //! # Progress    as in `meta`
+//! # Not here    mapping chunks (see `commit`)
 //! ```
 
 use crate::chunk_group::huge::Huge;
 use crate::chunk_group::partial_set::PartialSet;
-use crate::chunk_group::span_map::{SpanMap, low_bits};
+use crate::chunk_group::span_map::SpanMap;
 use crate::chunk_group::unpurged::Unpurged;
 use crate::config::{
     CHUNK_BYTES, CHUNK_GRANULES, COMMIT_CHUNKS, GRANULE_BYTES, GRANULE_SHIFT, GROUP_CHUNKS, HUGE_PAGE_OF_SHIFT,
 };
 use crate::meta::{Frontier, MappedSet, Missing};
-use crate::options::HugePages;
 use crate::os::{Os, PLACE_ALIGN};
 use crate::size_class::CLASS_COUNT;
 use crate::slab::{ChunkMeta, GranuleUse, Slab, UseCell};
 use crate::sync::{AtomicUsize, Ordering};
-use crate::sys::{HugeAdvice, NotMapped, Pages, platform};
+use crate::sys::{NotMapped, Pages, platform};
 use crate::units::GranuleIndex;
-use core::cell::Cell;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -53,7 +52,7 @@ pub struct ChunkGroup {
     /// Chunks in huge pages that were asked for, or for which they still are.
     pub huge: Huge,
     /// Chunks whose metadata and memory are mapped (I2), whole steps of them.
-    committed: MappedSet,
+    pub(super) committed: MappedSet,
 }
 
 /// A region. Lives inside it, between the groups and the uses.
@@ -64,7 +63,7 @@ pub struct Region {
     /// First byte of the heap, aligned to `PLACE_ALIGN`.
     heap: NonNull<u8>,
     /// Chunks that there is room for.
-    chunks: usize,
+    pub(super) chunks: usize,
     /// Number of the region in its heap's list.
     number: usize,
     /// log2 of an OS page in bytes.
@@ -72,13 +71,13 @@ pub struct Region {
     /// First byte of the granule uses.
     uses: NonNull<u8>,
     /// Groups that are mapped, with their granules' uses (I1).
-    dense: Frontier,
+    pub(super) dense: Frontier,
     /// Chunks that may be claimed: those before the first step that others' memory lies in.
-    limit: AtomicUsize,
+    pub(super) limit: AtomicUsize,
     /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
-    bytes_used: AtomicUsize,
+    pub(super) bytes_used: AtomicUsize,
     /// Threads that are committing chunks.
-    committing: AtomicUsize,
+    pub(super) committing: AtomicUsize,
 }
 
 /// Bytes kept for the header.
@@ -120,7 +119,7 @@ const fn dense_range(chunks: usize, ready: usize) -> (usize, usize) {
 }
 
 /// Bytes from the metadata of one chunk to that of the next: that of a step is whole granules, and so whole OS pages.
-const META_STRIDE: usize = {
+pub(super) const META_STRIDE: usize = {
     let bytes = size_of::<ChunkMeta>();
     if (bytes * COMMIT_CHUNKS).is_multiple_of(GRANULE_BYTES) { bytes } else { bytes.next_multiple_of(GRANULE_BYTES) }
 };
@@ -128,31 +127,6 @@ const META_STRIDE: usize = {
 /// Offset of the heap: behind all metadata.
 const fn heap_offset(chunks: usize) -> usize {
     (dense_range(chunks, groups(chunks)).1 + chunks * META_STRIDE).next_multiple_of(PLACE_ALIGN)
-}
-
-/// The chunks `within` a group, as bits.
-fn chunk_bits(within: &Range<usize>) -> u64 {
-    low_bits(within.len()) << (within.start % GROUP_CHUNKS)
-}
-
-/// The parts of `chunks` that lie in one group each.
-fn by_group(chunks: Range<usize>) -> impl Iterator<Item = Range<usize>> {
-    let mut next = chunks.start;
-    core::iter::from_fn(move || {
-        let from = next;
-        next = (from + GROUP_CHUNKS - from % GROUP_CHUNKS).min(chunks.end);
-        (from < chunks.end).then_some(from..next)
-    })
-}
-
-/// What the kernel is advised about chunks when they are committed.
-pub fn advice_at_commit(huge_pages: HugePages) -> Option<HugeAdvice> {
-    match huge_pages {
-        // A small heap, too, or a system that makes huge pages unasked gives it memory that nobody counts.
-        HugePages::Auto | HugePages::Never => Some(HugeAdvice::Never),
-        // As spans are claimed, see `depot::huge_pages`.
-        HugePages::System | HugePages::Always => None,
-    }
 }
 
 impl Region {
@@ -287,7 +261,7 @@ impl Region {
     }
 
     /// Others' memory lies in, or behind, the step of chunk `chunk`: from there on the region is not used.
-    fn end_at(&self, chunk: usize) {
+    pub(super) fn end_at(&self, chunk: usize) {
         // ordering: Relaxed, as in `chunks`.
         self.limit.fetch_min(chunk, Ordering::Relaxed);
     }
@@ -375,13 +349,13 @@ impl Region {
     }
 
     #[inline]
-    fn chunk_meta_start(&self, chunk: usize) -> NonNull<ChunkMeta> {
+    pub(super) fn chunk_meta_start(&self, chunk: usize) -> NonNull<ChunkMeta> {
         debug_assert!(chunk < self.chunks);
         // SAFETY: the chunk metadata lies before the heap, the first chunk's last.
         unsafe { self.heap.byte_sub((chunk + 1) * META_STRIDE) }.cast()
     }
 
-    fn chunk_start(&self, chunk: usize) -> NonNull<u8> {
+    pub(super) fn chunk_start(&self, chunk: usize) -> NonNull<u8> {
         self.address(GranuleIndex::new(chunk * CHUNK_GRANULES))
     }
 
@@ -405,132 +379,9 @@ impl Region {
         (first, end.saturating_sub(first.addr().get()))
     }
 
-    fn committed_in(&self, chunk: usize) -> &MappedSet {
-        &self.group(chunk / GROUP_CHUNKS).committed
-    }
-
     /// Is the chunk committed?
     pub fn is_committed(&self, chunk: usize) -> bool {
         self.committed_in(chunk).mapped() >> (chunk % GROUP_CHUNKS) & 1 != 0
-    }
-
-    /// Commits those chunks that are not, and their neighbours up to whole steps, backed by huge pages as `huge_pages`
-    /// says; with one call, or two, for as many as lie side by side.
-    ///
-    /// # Errors
-    /// Some may have been committed nevertheless. Where others' memory is in the way, the region ends before it now.
-    pub fn commit<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> Result<(), Missing> {
-        if chunks.clone().all(|chunk| self.is_committed(chunk)) {
-            return Ok(());
-        }
-        // ordering: Relaxed, both; for the child of a fork only, in which the caller's thread is not.
-        self.committing.fetch_add(1, Ordering::Relaxed);
-        let outcome = self.commit_missing(os, chunks, huge_pages);
-        self.committing.fetch_sub(1, Ordering::Relaxed);
-        outcome
-    }
-
-    fn commit_missing<P: Pages>(&self, os: &Os<P>, chunks: Range<usize>, huge_pages: HugePages) -> Result<(), Missing> {
-        let end = chunks.end.next_multiple_of(COMMIT_CHUNKS).min(self.chunks);
-        let mut from = chunks.start - chunks.start % COMMIT_CHUNKS;
-        let mut most = usize::MAX;
-        let mut has_waited = false;
-        loop {
-            from = (from..end).find(|&chunk| !self.is_committed(chunk)).unwrap_or(end);
-            if from == end {
-                return Ok(());
-            }
-            let run = self.claim_run(from..end.min(from.saturating_add(most)));
-            if run.is_empty() {
-                // Another thread is at it.
-                if has_waited {
-                    return Err(Missing::Busy);
-                }
-                has_waited = true;
-                let step = chunk_bits(&(from..from + 1));
-                platform::wait_briefly(|| !self.committed_in(from).is_busy(step));
-                continue;
-            }
-            let is_step = run.len() <= COMMIT_CHUNKS;
-            let mapped = Cell::new(self.map_run(os, &run));
-            let is_free = || mapped.get() != Err(NotMapped::Taken);
-            if is_step && !is_free() {
-                // For a moment only, perhaps.
-                platform::wait_briefly(|| {
-                    mapped.set(self.map_run(os, &run));
-                    is_free()
-                });
-            }
-            match mapped.get() {
-                Ok(()) => self.announce_run(os, &run, huge_pages),
-                Err(why) => {
-                    by_group(run.clone()).for_each(|part| self.committed_in(part.start).give_up(chunk_bits(&part)));
-                    if why == NotMapped::Taken && !is_step {
-                        // Whose memory it is shows step by step.
-                        most = (run.len() / 2).next_multiple_of(COMMIT_CHUNKS);
-                        continue;
-                    }
-                    if why == NotMapped::Taken {
-                        self.end_at(from);
-                    }
-                    return Err(why.into());
-                }
-            }
-        }
-    }
-
-    /// Claims the first of `chunks` and as many behind it as nobody has committed or is about to: whole steps.
-    fn claim_run(&self, chunks: Range<usize>) -> Range<usize> {
-        let mut end = chunks.start;
-        for part in by_group(chunks.clone()) {
-            let (set, wanted) = (self.committed_in(part.start), chunk_bits(&part));
-            let claimed = set.claim(wanted);
-            let first = part.start % GROUP_CHUNKS;
-            let count = (!(claimed >> first)).trailing_zeros().min(part.len() as u32) as usize;
-            end += count;
-            set.give_up(claimed & !(low_bits(count) << first));
-            if count < part.len() {
-                break;
-            }
-        }
-        chunks.start..end
-    }
-
-    /// Maps the memory and the metadata of claimed chunks: both or none.
-    fn map_run<P: Pages>(&self, os: &Os<P>, run: &Range<usize>) -> Result<(), NotMapped> {
-        if !os.may_grow() {
-            return Err(NotMapped::Refused);
-        }
-        let (heap, bytes) = (self.chunk_start(run.start), run.len() * CHUNK_BYTES);
-        let (meta, meta_bytes) = (self.chunk_meta_start(run.end - 1).cast::<u8>(), run.len() * META_STRIDE);
-        if run.start == 0 {
-            return os.commit(meta, meta_bytes + bytes);
-        }
-        os.commit(heap, bytes)?;
-        os.commit(meta, meta_bytes).inspect_err(|_| {
-            // SAFETY: mapped just now, and not announced.
-            unsafe { os.release(heap, bytes) };
-        })
-    }
-
-    fn announce_run<P: Pages>(&self, os: &Os<P>, run: &Range<usize>, huge_pages: HugePages) {
-        if let Some(advice) = advice_at_commit(huge_pages) {
-            // SAFETY: mapped just now.
-            unsafe { os.advise(self.chunk_start(run.start), run.len() * CHUNK_BYTES, advice) };
-        }
-        let used = run.end.next_multiple_of(GROUP_CHUNKS).min(self.chunks);
-        // ordering: Relaxed, see `bytes_used`.
-        self.bytes_used.fetch_max(used * CHUNK_BYTES, Ordering::Relaxed);
-        by_group(run.clone()).for_each(|part| self.committed_in(part.start).announce(chunk_bits(&part)));
-    }
-
-    /// In the child of a fork: whoever was mapping is not here.
-    pub fn forget_claims(&self) {
-        self.dense.forget_claims();
-        // ordering: Relaxed; the caller is alone.
-        if self.committing.swap(0, Ordering::Relaxed) != 0 {
-            (0..self.dense.end()).for_each(|group| self.group(group).committed.forget_claims());
-        }
     }
 
     /// Bytes committed: the dense metadata, and each committed chunk with its own.
