@@ -5,6 +5,7 @@
 # usage: ci/real-programs.sh [--quick] [--runs N] [--only NAME[,NAME]] [--library PATH] [--table FILE.md]
 #                            [--env NAME=VALUE]... [--list]
 set -euo pipefail
+source "$(dirname "$0")/packages.sh"
 
 policy=/usr/sbin/policy-rc.d
 saved_policy=
@@ -27,7 +28,7 @@ allow_services() {
 }
 
 install_missing() {
-    local packages=() pair extension said
+    local packages=() pair extension
     for pair in /usr/bin/python3:python3 /usr/bin/time:time /usr/bin/perl:perl /usr/bin/lua5.4:lua5.4 \
         /usr/bin/sqlite3:sqlite3 /usr/bin/git:git /usr/bin/g++:g++ /usr/bin/gs:ghostscript /usr/bin/z3:z3 \
         /usr/bin/redis-server:redis-server /usr/bin/redis-benchmark:redis-tools /usr/bin/memcached:memcached \
@@ -43,18 +44,8 @@ install_missing() {
         compgen -G "/usr/lib/php/*/${extension%%:*}.so" >/dev/null || packages+=("php-${extension##*:}")
     done
     if ((${#packages[@]} == 0)); then return; fi
-    if ((EUID != 0)); then
-        echo "missing: ${packages[*]}; install them, or run this as root" >&2
-        exit 1
-    fi
-    echo "-- installing ${packages[*]}"
-    forbid_services
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    if ! said=$(apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null 2>&1); then
-        echo "$said" >&2
-        exit 1
-    fi
+    if ((EUID == 0)); then forbid_services; fi
+    install_packages "${packages[@]}"
     allow_services
 }
 

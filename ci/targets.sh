@@ -5,6 +5,7 @@
 # usage: ci/targets.sh [TARGET]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source ci/packages.sh
 root=$PWD
 scratch=${CARGO_TARGET_DIR:-$root/target}/targets
 
@@ -16,25 +17,14 @@ tests=(environment exit fork realloc_zeroed thread_end)
 tests_of_64_bits=(by_address misuse size_align)
 
 install_missing() {
-    local packages=() pair said
+    local packages=() pair
     for pair in /usr/bin/cargo:cargo-web /usr/bin/rustc:rustc-web /usr/bin/musl-gcc:musl-tools \
         /usr/lib/rustlib/src/rust/library/std:rust-web-src \
         /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib:libstd-rust-web-dev /usr/bin/i686-linux-gnu-gcc:gcc-i686-linux-gnu \
         /usr/i686-linux-gnu/lib/ld-linux.so.2:libc6-dev-i386-cross; do
         [[ -e ${pair%%:*} ]] || packages+=("${pair##*:}")
     done
-    if ((${#packages[@]} == 0)); then return; fi
-    if ((EUID != 0)); then
-        echo "missing: ${packages[*]}; install them, or run this as root" >&2
-        exit 1
-    fi
-    echo "-- installing ${packages[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq
-    if ! said=$(apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null 2>&1); then
-        echo "$said" >&2
-        exit 1
-    fi
+    install_packages "${packages[@]}"
 }
 
 # The package without its benches and what they depend on, which would take longer than all the rest.

@@ -105,7 +105,11 @@ impl Mappings {
         let table = self.table()?;
         let mapping = table.take(start)?;
         let place = slot_of(start) / SLOTS_PER_PLACE;
-        self.places.only().clear(place, || slots(place).any(|slot| table.at(slot).is_some()));
+        let has_others = || slots(place).any(|slot| table.at(slot).is_some());
+        // A fork amid the clearing would hide from the child what is there, so only where nothing is.
+        if !has_others() {
+            self.places.only().clear(place, has_others);
+        }
         Some(mapping)
     }
 }

@@ -1,6 +1,5 @@
 /* What glibc has beyond C and POSIX, and what magalloc.h declares. */
-#include "check.h"
-#include "magalloc.h"
+#include "heap.h"
 #include <limits.h>
 #include <malloc.h>
 
@@ -11,14 +10,6 @@ int __posix_memalign(void **, size_t, size_t);
 static void usable_size_of_null_is_zero(void)
 {
     CHECK(malloc_usable_size(NULL) == 0);
-}
-
-static struct magalloc_stats now(void)
-{
-    struct magalloc_stats stats;
-    memset(&stats, 0xff, sizeof stats);
-    CHECK(FUNCTION(magalloc_stats)(&stats, sizeof stats) == sizeof stats);
-    return stats;
 }
 
 /* Bytes of this process in memory. */

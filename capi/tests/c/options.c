@@ -1,25 +1,7 @@
 /* What options of the environment do. The caller sets them. */
-#include "check.h"
-#include "magalloc.h"
+#include "heap.h"
 #include <malloc.h>
 #include <sys/auxv.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define MIB ((size_t)1 << 20)
-
-static struct magalloc_stats now(void)
-{
-    struct magalloc_stats stats;
-    CHECK(FUNCTION(magalloc_stats)(&stats, sizeof stats) == sizeof stats);
-    return stats;
-}
-
-static void wait_a_moment(void)
-{
-    struct timespec moment = {0, 10000000};
-    nanosleep(&moment, NULL);
-}
 
 /* Large and small blocks, written and freed: `bytes` of each. */
 static void make_dirty(size_t bytes)

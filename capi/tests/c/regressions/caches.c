@@ -1,22 +1,7 @@
 /* Which threads have a cache: what begins late, ends late, or was not prepared for. */
-#include "../check.h"
-#include "magalloc.h"
+#include "../heap.h"
 #include <fcntl.h>
 #include <pthread.h>
-#include <time.h>
-
-static struct magalloc_stats now(void)
-{
-    struct magalloc_stats stats;
-    CHECK(FUNCTION(magalloc_stats)(&stats, sizeof stats) == sizeof stats);
-    return stats;
-}
-
-static void wait_a_moment(void)
-{
-    struct timespec moment = {0, 1000000};
-    nanosleep(&moment, NULL);
-}
 
 static int may_end;
 

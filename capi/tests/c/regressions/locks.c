@@ -1,18 +1,10 @@
 /* malloc called by the C library and its loader amid what a thread's start needs: with their locks held, or with their
  * lists half changed. */
-#include "../check.h"
+#include "../heap.h"
 #include <pthread.h>
 #include <sched.h>
-#include <sys/wait.h>
 
 enum { MODULES = 75, FIRST_COUNT = 55, LAST_COUNT = 70, HANDLERS = 60 };
-
-static void wait_for(pid_t child)
-{
-    int status = -1;
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK_FOR(status == 0, "%#x", (unsigned)status);
-}
 
 /* The copy of `module.c` of that number, in the folder that is the argument. */
 static void *load(int number)

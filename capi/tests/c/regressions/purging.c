@@ -1,24 +1,6 @@
 /* Who gives memory back, and that it is given back whatever else the program does. What is never given back, and what
  * does not end, is a hang. The caller sets a short delay. */
-#include "../check.h"
-#include "magalloc.h"
-#include <sys/wait.h>
-#include <time.h>
-
-#define MIB ((size_t)1 << 20)
-
-static struct magalloc_stats now(void)
-{
-    struct magalloc_stats stats;
-    CHECK(FUNCTION(magalloc_stats)(&stats, sizeof stats) == sizeof stats);
-    return stats;
-}
-
-static void wait_a_moment(void)
-{
-    struct timespec moment = {0, 5000000};
-    nanosleep(&moment, NULL);
-}
+#include "../heap.h"
 
 static void *filled(size_t bytes)
 {
@@ -26,28 +8,6 @@ static void *filled(size_t bytes)
     CHECK(block != NULL);
     mark(block, bytes, 1);
     return block;
-}
-
-/* A list of blocks of 1000 bytes. */
-static void **small_blocks(size_t bytes)
-{
-    void **list = NULL;
-    for (size_t used = 0; used < bytes; used += 1000) {
-        void **block = malloc(1000);
-        CHECK(block != NULL);
-        *block = list;
-        list = block;
-    }
-    return list;
-}
-
-static void free_list(void **list)
-{
-    while (list != NULL) {
-        void **block = list;
-        list = *block;
-        free(block);
-    }
 }
 
 static void check_that_memory_is_given_back(void)
@@ -60,13 +20,6 @@ static void check_that_memory_is_given_back(void)
         free_list(small_blocks(MIB));
         wait_a_moment();
     }
-}
-
-static void wait_for(pid_t child)
-{
-    int status = -1;
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK_FOR(status == 0, "%#x", (unsigned)status);
 }
 
 /* Much is freed again and again, but the heap is small. */

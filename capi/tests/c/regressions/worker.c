@@ -1,7 +1,6 @@
 /* The allocator's own thread: beside programs with threads only, in nobody's way, and not the last of a process. What is
  * wrong is mostly a hang. The caller sets a short delay. */
-#include "../check.h"
-#include "magalloc.h"
+#include "../heap.h"
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -9,52 +8,6 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <sys/wait.h>
-#include <time.h>
-
-#define MIB ((size_t)1 << 20)
-
-static struct magalloc_stats now(void)
-{
-    struct magalloc_stats stats;
-    CHECK(FUNCTION(magalloc_stats)(&stats, sizeof stats) == sizeof stats);
-    return stats;
-}
-
-static void wait_a_moment(void)
-{
-    struct timespec moment = {0, 5000000};
-    nanosleep(&moment, NULL);
-}
-
-static void wait_for(pid_t child)
-{
-    int status = -1;
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    CHECK_FOR(status == 0, "%#x", (unsigned)status);
-}
-
-/* A list of blocks of 1000 bytes. */
-static void **small_blocks(size_t bytes)
-{
-    void **list = NULL;
-    for (size_t used = 0; used < bytes; used += 1000) {
-        void **block = malloc(1000);
-        CHECK(block != NULL);
-        *block = list;
-        list = block;
-    }
-    return list;
-}
-
-static void free_list(void **list)
-{
-    while (list != NULL) {
-        void **block = list;
-        list = *block;
-        free(block);
-    }
-}
 
 /* Much is freed of a large heap, and the slow path is taken. */
 static void work(void)
