@@ -1,6 +1,7 @@
 //! A shared library with its own copy of the allocator is opened, used and closed: its memory and its thread are gone
 //! then, and the program, which uses another allocator, goes on.
 
+use parked::parked;
 use process::{command, say};
 use std::ffi::{CStr, CString, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -9,6 +10,7 @@ use std::process::Command;
 use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
+mod parked;
 mod proc;
 mod process;
 
@@ -102,22 +104,13 @@ impl Library {
     /// come and gone before the look.
     fn use_memory(&self) {
         let (tasks, use_memory) = (proc::tasks(), self.function(c"use_memory"));
-        let (begun, end) = (Barrier::new(2), Barrier::new(2));
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                use_memory(1);
-                begun.wait();
-                end.wait();
-            });
-            begun.wait();
-            let has_thread = || {
-                assert!(use_memory(50) > 50);
-                proc::tasks() == tasks + 2
-            };
-            let came = proc::wait(has_thread);
-            end.wait();
-            assert!(came, "{} threads", proc::tasks());
-        });
+        let thread = parked(1, move || use_memory(1));
+        let has_thread = || {
+            assert!(use_memory(50) > 50);
+            proc::tasks() == tasks + 2
+        };
+        assert!(proc::wait(has_thread), "{} threads", proc::tasks());
+        thread.join();
     }
 
     /// Closes it; nothing of its file is mapped then.
@@ -296,32 +289,24 @@ fn left_open() {
 
 /// The library's copy cannot know whose thread the other copy's is, so it may keep its address space.
 fn other_copy() {
-    let (begun, end) = (Barrier::new(2), Barrier::new(2));
-    std::thread::scope(|scope| {
-        // Beside it, both copies have threads of their own.
-        scope.spawn(|| {
-            process::use_memory(&OTHER);
-            begun.wait();
-            end.wait();
-        });
-        begun.wait();
-        let has_thread = || {
-            process::use_memory(&OTHER);
-            proc::tasks() == 3
-        };
-        assert!(proc::wait(has_thread), "{} threads", proc::tasks());
-        for _ in 0..5 {
-            let library = Library::open();
-            assert!(library.call(c"use_memory", 50) > 50);
-            assert_eq!(library.call(c"use_threads", 3), 3);
-            library.close();
-            // Those of the copy that stays may have left.
-            assert!(proc::wait(|| proc::tasks() <= 3), "{} threads", proc::tasks());
-            process::use_memory(&OTHER);
-            fork();
-        }
-        end.wait();
-    });
+    // Beside it, both copies have threads of their own.
+    let thread = parked(1, || process::use_memory(&OTHER));
+    let has_thread = || {
+        process::use_memory(&OTHER);
+        proc::tasks() == 3
+    };
+    assert!(proc::wait(has_thread), "{} threads", proc::tasks());
+    for _ in 0..5 {
+        let library = Library::open();
+        assert!(library.call(c"use_memory", 50) > 50);
+        assert_eq!(library.call(c"use_threads", 3), 3);
+        library.close();
+        // Those of the copy that stays may have left.
+        assert!(proc::wait(|| proc::tasks() <= 3), "{} threads", proc::tasks());
+        process::use_memory(&OTHER);
+        fork();
+    }
+    thread.join();
     magalloc::check();
     say("main\n");
 }

@@ -3,6 +3,7 @@
 //! of: no signal goes astray, and errno stays what it was though calls of the kernel fail inside.
 
 use magalloc::{Magalloc, stats};
+use parked::beside;
 use process::{child, command, give, is_child, layout, on_raw_thread, say, set_option, take, use_memory};
 use std::alloc::GlobalAlloc;
 use std::cell::Cell;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+mod parked;
 mod proc;
 mod process;
 
@@ -182,17 +184,9 @@ fn end_amid_purging_unmaps_all() {
 /// Runs `body` beside a thread that has a cache and sleeps: a program with one thread gives memory back on its way. Waits
 /// for the end of that thread.
 fn beside_a_thread(body: impl FnOnce()) {
-    let (begun, end) = (Barrier::new(2), Barrier::new(2));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            drop(black_box(vec![1; 100]));
-            begun.wait();
-            end.wait();
-        });
-        begun.wait();
-        body();
-        end.wait();
-    });
+    let thread = beside();
+    body();
+    thread.join();
     // The kernel counts a joined thread for a moment more; the allocator's own may be there.
     assert!(proc::wait(|| proc::tasks() <= 2), "{} threads", proc::tasks());
 }

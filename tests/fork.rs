@@ -3,16 +3,19 @@
 //!
 //! Each scenario is a process that forks. Children report their ends on standard error, so that the test can count.
 
+use held::{Held, asleep, expect_resident_falls_to, on_the_way};
 use light::{Exchange, Light, Random, Worker, class_sizes};
 use magalloc::{Magalloc, Stats, stats};
+use parked::{beside, parked};
 use process::{Outcome, child, is_child, layout, on_raw_thread};
 use std::alloc::GlobalAlloc;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
-use std::thread::JoinHandle;
 
+mod held;
 mod light;
+mod parked;
 mod proc;
 mod process;
 
@@ -222,43 +225,6 @@ fn child_without_handlers_works_and_ends() {
     all_unmapped("without_handlers", 11);
 }
 
-/// Threads that have done something and wait.
-struct Parked<T> {
-    threads: Vec<JoinHandle<()>>,
-    barrier: Arc<Barrier>,
-    /// What they returned.
-    results: Vec<T>,
-}
-
-/// Starts `count` threads that run `body` and then wait.
-fn parked<T: Send + 'static>(count: usize, body: fn() -> T) -> Parked<T> {
-    let barrier = Arc::new(Barrier::new(count + 1));
-    let (to, from) = std::sync::mpsc::channel();
-    let threads = (0..count).map(|_| {
-        let (barrier, to) = (Arc::clone(&barrier), to.clone());
-        std::thread::spawn(move || {
-            to.send(body()).unwrap();
-            drop(to);
-            // Once when all have done it, once at the end.
-            barrier.wait();
-            barrier.wait();
-        })
-    });
-    let threads = threads.collect();
-    barrier.wait();
-    drop(to);
-    Parked { threads, results: from.into_iter().collect(), barrier }
-}
-
-impl<T> Parked<T> {
-    /// Lets the threads end.
-    fn join(self) -> Vec<T> {
-        self.barrier.wait();
-        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
-        self.results
-    }
-}
-
 const PARKED: usize = 8;
 /// Bytes of blocks that `fill` makes of each class: several slabs.
 const FILL_BYTES: usize = 200 << 10;
@@ -377,56 +343,6 @@ fn late_frees() {
     }));
     free_all();
     threads.join();
-}
-
-/// Waits until this process, which does `idle` meanwhile, has at most `bytes` in memory.
-#[track_caller]
-fn expect_resident_falls_to(bytes: u64, idle: fn()) {
-    let fell = proc::wait(|| {
-        idle();
-        proc::resident() <= bytes
-    });
-    let (now, stats) = (proc::resident(), stats());
-    assert!(fell, "{now} bytes are resident, more than {bytes}: {stats:?}");
-    assert!(stats.resident <= now && stats.purges > 0, "{now} bytes are resident: {stats:?}");
-}
-
-/// Bytes of large blocks and as many of small ones in `Held`.
-const HELD_BYTES: usize = 50 << 20;
-
-/// 100 MiB, all touched.
-struct Held {
-    large: Vec<Vec<u8>>,
-    _small: Vec<Vec<u8>>,
-}
-
-impl Held {
-    fn new() -> Self {
-        let large = (0..HELD_BYTES >> 20).map(|_| vec![1; 1 << 20]).collect();
-        Self { large, _small: (0..HELD_BYTES / 1000).map(|_| vec![1; 1000]).collect() }
-    }
-
-    /// Frees most and waits until it is gone from memory, with `idle` meanwhile.
-    fn free_and_wait(mut self, idle: fn()) {
-        let before = proc::resident();
-        let kept = self.large.pop();
-        drop(self);
-        expect_resident_falls_to(before - 94 * MIB, idle);
-        assert!(kept.unwrap().iter().all(|byte| *byte == 1));
-    }
-}
-
-/// Nothing: the allocator's thread gives back.
-fn asleep() {}
-
-/// A child has one thread, which gives back on its way.
-fn on_the_way() {
-    drop(std::hint::black_box(vec![1_u8; 100_000]));
-}
-
-/// A thread that has a cache and waits.
-fn beside() -> Parked<()> {
-    parked(1, || drop(std::hint::black_box(vec![1_u8; 100])))
 }
 
 fn purge() {
