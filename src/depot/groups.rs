@@ -132,7 +132,9 @@ impl Groups {
         let end = end.div_ceil(PLACE_GROUPS);
         if let Some(table) = self.table(region.number()) {
             note_all(table, used / PLACE_GROUPS..end, CLASS_COUNT..CLASS_COUNT + LEVELS);
-        } else if let Some(start) = os.map(TABLE_BYTES) {
+            return;
+        }
+        if let Some(start) = os.map(TABLE_BYTES) {
             let null = core::ptr::null_mut();
             let place = &self.0[region.number()];
             // ordering: Release [GROUPS] no more than the address; pairs with Acquire in `table`.
@@ -140,10 +142,10 @@ impl Groups {
                 // SAFETY: mapped just now, and nobody has seen it.
                 unsafe { os.release(start, TABLE_BYTES) };
             }
-            // The groups may have been used without it.
-            if let Some(table) = self.table(region.number()) {
-                note_all(table, 1..end, 0..COLUMNS);
-            }
+        }
+        // This thread's, or another one's, perhaps for fewer groups. The groups may have been used without it.
+        if let Some(table) = self.table(region.number()) {
+            note_all(table, 1..end, 0..COLUMNS);
         }
     }
 

@@ -25,8 +25,11 @@ static STATE: AtomicU8 = AtomicU8::new(UNSET);
 /// The options that came last and have nothing more to do: a name, never looked behind.
 static SETTLED: AtomicPtr<Options> = AtomicPtr::new(core::ptr::null_mut());
 
-/// 1 once it was said that options are ignored.
-static SAID: AtomicU8 = AtomicU8::new(0);
+/// Looks at late options so far; `LOOKS_MAX` once it was said that some are ignored.
+static LOOKS: AtomicU8 = AtomicU8::new(0);
+/// A program has few values of `Magalloc`. Two that are used in turn would have the environment read with each slow path,
+/// while the program may be changing it.
+const LOOKS_MAX: u8 = 8;
 
 /// Takes over the options of whoever comes first, and the environment's.
 #[inline]
@@ -87,8 +90,8 @@ pub(super) fn is_reading() -> bool {
 
 /// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.
 fn tell_ignored(options: &Options) {
-    // ordering: Relaxed; the line is all that there is to do.
-    if SAID.load(Ordering::Relaxed) != 0 {
+    // ordering: Relaxed, both; the line is all that there is to do. Beyond the most by as many as there are threads.
+    if LOOKS.load(Ordering::Relaxed) >= LOOKS_MAX || LOOKS.fetch_add(1, Ordering::Relaxed) >= LOOKS_MAX {
         return;
     }
     let mut options = *options;
@@ -106,7 +109,7 @@ fn tell_ignored(options: &Options) {
         parts[last] = name;
     });
     // ordering: Relaxed, likewise.
-    if last != 0 && SAID.swap(1, Ordering::Relaxed) == 0 {
+    if last != 0 && LOOKS.swap(LOOKS_MAX, Ordering::Relaxed) < LOOKS_MAX {
         parts[0] = b"magalloc: the options of the first Magalloc hold; those of another one are ignored:";
         line(&parts);
     }
