@@ -1,7 +1,7 @@
-//! How much memory the heap holds, and the hard limit on it.
+//! An account of bytes that has a limit: how much memory the heap holds, and how much all threads cache.
 //!
 //! ```text
-//! # Accounting  held = bytes of granules that are in use, or free and dirty. A granule is counted when it is claimed
+//! # Accounting  of the heap: held = bytes of granules that are in use, or free and dirty. A granule is counted when it is claimed
 //!               clean, and not any more when it is purged.
 //! # Invariants  I1: `take` never leaves more than its limit, and fails only if at some moment of the call there was
 //!                   no room: it never fails because another thread's attempt failed.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, credit, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages ->
+//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages ->
 //!               slabs;
 //!               mapping_table -> mappings
 //! # Not here    which thread has what (see `owner`, `thread_cache`)
@@ -10,7 +10,6 @@
 
 pub mod alarm;
 pub mod budget;
-pub mod credit;
 pub mod hand;
 pub mod mapping_table;
 pub mod spare;

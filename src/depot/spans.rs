@@ -13,7 +13,6 @@ use crate::config::{
 };
 use crate::depot::alarm::Alarm;
 use crate::depot::budget::Budget;
-use crate::depot::credit::Credit;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::groups::{Groups, Wanted};
 use crate::depot::hand::Hand;
@@ -42,8 +41,9 @@ pub struct Depot<P> {
     pub settings: Settings,
     /// Bytes held.
     pub budget: Budget,
-    /// What all threads together cache beyond what each may.
-    pub credit: Credit,
+    /// Bytes that all threads together may cache beyond what each may in any case, as far as they have taken them. A thread
+    /// that vanishes in a fork amid taking or giving leaves one step counted for ever.
+    pub credit: Budget,
     /// The most bytes that were ever held.
     held_peak: AtomicUsize,
     /// Which chunk groups to look at.
@@ -101,7 +101,7 @@ impl<P: Pages> Depot<P> {
             magazines: MagazinePool::new(),
             settings: Settings::new(),
             budget: Budget::new(),
-            credit: Credit::new(),
+            credit: Budget::new(),
             held_peak: AtomicUsize::new(0),
             groups: Groups::new(),
             mappings: Mappings::new(),
