@@ -11,9 +11,9 @@
 //! # Checked by  heap::moving, tests/system_calls.rs
 //! ```
 
-use super::pages::KeepErrno;
+use super::pages::{KeepErrno, NEW, READ_WRITE, SystemPages};
 use crate::config::GRANULE_BYTES;
-use crate::sys::{Relocated, Renewed};
+use crate::sys::{Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// What a mark differs from its address by: no other range has it by chance.
@@ -68,8 +68,8 @@ pub(super) unsafe fn renew(start: NonNull<u8>, bytes: usize) -> Renewed {
     let _errno = KeepErrno::new();
     // SAFETY: the caller has the range to itself.
     unsafe { set_mark(start) };
-    // SAFETY: MAP_FIXED replaces a range that the caller has to itself.
-    if unsafe { map(start, bytes, libc::MAP_FIXED) } {
+    // SAFETY: the caller's promise.
+    if unsafe { replace(start, bytes) } {
         return Renewed::Yes;
     }
     // SAFETY: the range bore the mark.
@@ -103,28 +103,20 @@ unsafe fn move_pages(from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Option
 /// # Safety
 /// The range was the caller's.
 unsafe fn what_is_left(start: NonNull<u8>, bytes: usize) -> Left {
-    // SAFETY: takes a hole only, never what is mapped.
-    if unsafe { map(start, bytes, libc::MAP_FIXED_NOREPLACE) } {
+    if SystemPages.commit(start, bytes).is_ok() {
         return Left::NewRange;
     }
     if has_mark(start) { Left::Range } else { Left::Nothing }
 }
 
-/// Maps zeroed memory at a place.
+/// Maps zeroed memory in the place of a range.
 ///
 /// # Safety
-/// `fixed` is a flag by which nothing of anybody else's is replaced.
-unsafe fn map(start: NonNull<u8>, bytes: usize, fixed: libc::c_int) -> bool {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | fixed;
-    let start = start.as_ptr().cast::<libc::c_void>();
-    // SAFETY: the caller's promise.
-    let mapped = unsafe { libc::mmap(start, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    if mapped != start && mapped != libc::MAP_FAILED {
-        // A kernel before 4.17 takes the place for a hint.
-        // SAFETY: mapped just now, and nobody knows of it.
-        unsafe { libc::munmap(mapped, bytes) };
-    }
-    mapped == start
+/// The caller has the range to itself.
+unsafe fn replace(start: NonNull<u8>, bytes: usize) -> bool {
+    let start = start.as_ptr().cast();
+    // SAFETY: MAP_FIXED replaces the caller's own.
+    unsafe { libc::mmap(start, bytes, READ_WRITE, NEW | libc::MAP_FIXED, -1, 0) != libc::MAP_FAILED }
 }
 
 fn mark_of(start: NonNull<u8>) -> u64 {
@@ -191,9 +183,7 @@ fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::pages::SystemPages;
     use super::*;
-    use crate::sys::Pages;
 
     const BYTES: usize = 8 * GRANULE_BYTES;
 

@@ -199,8 +199,8 @@ unsafe impl Pages for SystemPages {
 }
 
 /// How new memory is mapped: the process's own, zero, and charged page by page as it is used.
-const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+pub(super) const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+pub(super) const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
 fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
     // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
