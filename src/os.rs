@@ -181,6 +181,13 @@ impl<P: Pages> Os<P> {
         self.counts.mapped.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// In the child of a fork: `others` bytes are mapped beside the ballast.
+    pub fn recount(&self, others: usize) {
+        // ordering: Relaxed, all of it; the caller is alone.
+        let ballast = if self.ballast.load(Ordering::Relaxed).is_null() { 0 } else { BALLAST_BYTES };
+        self.counts.mapped.store(others + ballast, Ordering::Relaxed);
+    }
+
     /// See `Pages::map`.
     pub fn map(&self, bytes: usize) -> Option<NonNull<u8>> {
         self.count();

@@ -32,6 +32,8 @@ pub(super) struct Here {
     process: AtomicU32,
     /// Threads with caches that were noted in this process.
     threads: AtomicU32,
+    /// 1 in the first process, and in a child that was told of its birth.
+    told: AtomicU32,
 }
 
 pub(super) static HERE: Wiped<Here> = Wiped::new(Here {
@@ -41,6 +43,7 @@ pub(super) static HERE: Wiped<Here> = Wiped::new(Here {
     generation: AtomicU32::new(0),
     process: AtomicU32::new(0),
     threads: AtomicU32::new(0),
+    told: AtomicU32::new(0),
 });
 
 /// Generations so far: those of the parents, and this one.
@@ -54,6 +57,19 @@ const LOOK_THREADS: usize = 64;
 pub(super) fn threads() -> u32 {
     // ordering: Relaxed, a count; whoever lowers it raises the alarm afterwards.
     HERE.threads.load(Ordering::Relaxed)
+}
+
+/// From now on a child that nobody told of its birth reads zero here.
+pub(super) fn arrange() {
+    HERE.arrange();
+    // ordering: Relaxed, a number.
+    HERE.told.store(1, Ordering::Relaxed);
+}
+
+/// Is this the first process, or a child that was told of its birth?
+pub(super) fn was_told() -> bool {
+    // ordering: Relaxed, a number.
+    HERE.told.load(Ordering::Relaxed) != 0
 }
 
 /// Is this the process whose memory it is? Not in a child of `vfork`, which has its parent's.
@@ -126,6 +142,7 @@ pub(super) fn begin_process(me: Option<OwnerIndex>) {
     // ordering: Relaxed, all of it; the caller is alone.
     HERE.generation.store(0, Ordering::Relaxed);
     HERE.threads.store(0, Ordering::Relaxed);
+    HERE.told.store(1, Ordering::Relaxed);
     HERE.retry_ms.store(0, Ordering::Relaxed);
     HERE.retry_pause_ms.store(0, Ordering::Relaxed);
     if let Some(me) = me {

@@ -2,7 +2,7 @@
 //!
 //! See `sys::linux::end` for the order of things.
 
-use super::{HEAP, record, thread, worker};
+use super::{HEAP, census, record, thread, worker};
 use crate::options::AtExit;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::platform::{ProcessEnd, Unloading, arrange_release, decimal, flush_stdio, line, other_threads};
@@ -90,6 +90,9 @@ fn unmap(is_unloading: bool) -> (usize, usize) {
                 flush_stdio();
             }
             thread::abandon();
+            if !census::was_told() {
+                HEAP.recount_mapped();
+            }
             // SAFETY: no other thread runs; all destructors have, and stdio has nothing left to do. Or nobody has a block.
             unsafe { HEAP.release() }
         } else if is_unloading {

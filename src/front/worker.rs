@@ -274,7 +274,7 @@ pub(super) fn end() {
 pub(super) fn prepare_forks() {
     // ordering: Relaxed; a second registration would do no harm.
     if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
-        HERE.arrange();
+        census::arrange();
         // Where it is not possible, the child cannot use what other threads had.
         let _ = around_forks(AroundFork { before: before_fork, parent: after_fork_in_parent, child: after_fork });
     }

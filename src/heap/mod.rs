@@ -12,6 +12,8 @@ mod cache_bound;
 #[cfg(test)]
 mod dirty_bound;
 #[cfg(test)]
+mod fork_amid;
+#[cfg(test)]
 mod huge_pages;
 #[cfg(test)]
 mod idle_caches;
@@ -180,10 +182,17 @@ impl<P: Pages> Heap<P> {
         self.depot.forget_claims();
         self.owners.forget_claims();
         self.depot.recount();
+        self.recount_mapped();
         self.depot.forget_watcher();
         self.owners.note_gone(me);
         // Whoever had taken the alarm may be gone as well.
         self.purge().raise_if_unpurged();
+    }
+
+    /// In the child of a fork, whose only thread calls it: a thread that vanished amid mapping or unmapping has left
+    /// something that nobody knows of, counted or not.
+    pub fn recount_mapped(&self) {
+        self.depot.os.recount(self.committed());
     }
 
     /// Which threads have caches.

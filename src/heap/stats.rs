@@ -182,9 +182,7 @@ impl<P: Pages> Heap<P> {
         let mut granules_used = 0;
         let mut chunks = 0;
         for region in self.depot.regions.iter() {
-            // In this order: chunks are only ever added, so what is committed covers those that were counted.
             chunks += region.committed_chunks().count();
-            stats.committed += region.committed() as u64;
             for_each_begin(region, |begin| match begin {
                 Begin::Slab(slab) => {
                     granules_used += slab.shape().granules as usize;
@@ -201,24 +199,28 @@ impl<P: Pages> Heap<P> {
             });
         }
         let heap = chunks * CHUNK_BYTES;
-        stats.metadata += stats.committed - heap as u64;
+        let mut mapping_bytes = 0;
         for mapping in self.depot.mappings.iter() {
             stats.large_blocks += 1;
-            stats.large += mapping.bytes as u64;
-            stats.resident += mapping.bytes as u64;
-            stats.committed += mapping.bytes as u64;
+            mapping_bytes += mapping.bytes as u64;
         }
-        let tables = (self.depot.mappings.table_bytes() + self.depot.groups.bytes()) as u64;
-        stats.committed += tables;
-        stats.metadata += tables;
-        for committed in [self.depot.magazines.committed(), self.owners.committed()] {
-            stats.committed += committed as u64;
-            stats.metadata += committed as u64;
-        }
+        stats.large += mapping_bytes;
+        stats.resident += mapping_bytes;
+        // Last: chunks are only ever added, so what is committed covers those that were counted.
+        stats.committed = self.committed() as u64;
+        stats.metadata = stats.committed.saturating_sub(heap as u64 + mapping_bytes);
         stats.free += heap.saturating_sub(granules_used * GRANULE_BYTES) as u64;
         // Cached blocks were counted as live, being not free in their slabs.
         stats.live = stats.live.saturating_sub(stats.cached) + stats.large;
         stats
+    }
+
+    /// Bytes of all that is mapped for blocks and metadata, and that `release` would unmap.
+    pub(super) fn committed(&self) -> usize {
+        let depot = &self.depot;
+        let regions: usize = depot.regions.iter().map(Region::committed).sum();
+        let tables = depot.mappings.table_bytes() + depot.groups.bytes();
+        regions + depot.mapping_bytes() + tables + depot.magazines.committed() + self.owners.committed()
     }
 
     /// Bytes of the pages of a slab that have had a block since they were last given back.
