@@ -5,7 +5,7 @@
 //! | `pair` | What does a malloc followed by its free cost, with the size known to the compiler and not? |
 //! | `burst` | What do many blocks cost each, all allocated, then all freed: while the cache holds them, and beyond? |
 //! | `random_mix` | What does it cost to replace a random one of many live blocks of random sizes? |
-//! | `refill_dissolve` | What does a block's way from its slab to the thread and back cost? |
+//! | `refill_flush` | What does a block's way from its slab to the thread and back cost? |
 //! | `realloc_growth` | What does a buffer cost that doubles until it is full, small and beyond the size classes? |
 //! | `large` | Does a program that allocates, uses and frees large buffers meet the kernel each time? |
 
@@ -23,7 +23,7 @@ fn main() {
     pair(&mut criterion);
     burst(&mut criterion);
     random_mix(&mut criterion);
-    refill_dissolve(&mut criterion);
+    refill_flush(&mut criterion);
     realloc_growth(&mut criterion);
     large(&mut criterion);
     criterion.final_summary();
@@ -82,9 +82,9 @@ fn mix_of<A: GlobalAlloc>(bencher: &mut Bencher<'_>, allocator: &A, live: usize)
     }
 }
 
-fn refill_dissolve(criterion: &mut Criterion) {
+fn refill_flush(criterion: &mut Criterion) {
     const BLOCKS: usize = 1_000;
-    let mut group = criterion.benchmark_group("refill_dissolve");
+    let mut group = criterion.benchmark_group("refill_flush");
     group.throughput(Throughput::Elements(BLOCKS as u64));
     for random_order in [false, true] {
         let order = if random_order { "random order" } else { "in order" };

@@ -1,6 +1,6 @@
 //! Free bitmap: claim and release (`slab::bitmap`).
 //!
-//! # Modelled    one word; users who claim, write to their blocks and release them; a dissolver of several blocks
+//! # Modelled    one word; users who claim, write to their blocks and release them; a flusher of several blocks
 //! # Asserted    conservation: at the end every block is free, none was claimed twice, one releaser per emptied word
 //!               is told `First`, a double free is seen exactly once.
 //!               visibility: a block's next owner comes after its last one.

@@ -12,7 +12,7 @@ mod common;
 
 use common::{assert_caught, check, join, spawn};
 use loom::sync::atomic::{AtomicU8, Ordering};
-use magalloc::meta::{Frontier, MappedSet, Missing};
+use magalloc::metadata::{Frontier, MappedSet, Missing};
 use magalloc::sys::NotMapped;
 use std::sync::Arc;
 

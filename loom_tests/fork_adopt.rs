@@ -1,10 +1,10 @@
-//! In the child of a fork: owners whose threads are gone, and who takes over what they had.
+//! In the child of a fork: local heaps whose threads are gone, and who takes over what they had.
 //!
-//! # Modelled    `Owners::{note_gone, take_gone}`, `Reclaim::adopt_gone`: whoever needs memory adopts an owner whose thread
+//! # Modelled    `ThreadRegistry::{note_lost_in_fork, take_lost}`, `Shared::adopt_lost`: whoever needs memory adopts a local heap whose thread
 //!               is gone, brings home what its cache has, closes its stack, gives its slabs to the depot and its number
 //!               up; several at once, while others free blocks of its slabs or fetch what was pushed for it, and a new
 //!               thread takes the number
-//! # Asserted    conservation: each owner is adopted once; at the end each slab with a free block is in exactly one place:
+//! # Asserted    conservation: each local heap is adopted once; at the end each slab with a free block is in exactly one place:
 //!               with the new thread, on an open stack, or in the depot; all blocks are there.
 //!               visibility: who adopts comes after the gone thread, the new thread after who adopted; a slab's next
 //!               holder comes after its last one.
@@ -13,49 +13,49 @@
 
 mod common;
 
-use common::owner::{FORGOTTEN, Heap};
+use common::local_heap::{FORGOTTEN, Heap};
 use common::{Payload, RACE, assert_caught, check, join, spawn};
-use magalloc::owner::number_set::NumberSet;
+use magalloc::local::index_set::IndexSet;
 use magalloc::sync::{AtomicU8, Ordering};
 use std::sync::Arc;
 
 struct Child {
     heap: Heap,
-    gone: NumberSet,
-    any_gone: AtomicU8,
+    gone: IndexSet,
+    any_lost: AtomicU8,
     /// The blocks in the cache of the thread that is gone; only for who has its number.
     cache: Payload,
 }
 
 impl Child {
-    /// Just after the fork. The owner has slab 2; its cache has a block of slab 1, and block 0 of slab 0 is in use by a
+    /// Just after the fork. The local heap has slab 2; its cache has a block of slab 1, and block 0 of slab 0 is in use by a
     /// thread of the child.
     fn new() -> Arc<Self> {
         let child =
-            Self { heap: Heap::new(), gone: NumberSet::new(), any_gone: AtomicU8::new(0), cache: Payload::new() };
+            Self { heap: Heap::new(), gone: IndexSet::new(), any_lost: AtomicU8::new(0), cache: Payload::new() };
         child.cache.own(|blocks| *blocks = 1);
-        // `Owners::note_gone`.
+        // `ThreadRegistry::note_lost_in_fork`.
         child.gone.put(0);
-        child.any_gone.store(1, Ordering::Relaxed);
+        child.any_lost.store(1, Ordering::Relaxed);
         Arc::new(child)
     }
 
-    /// `Owners::take_gone`.
-    fn take_gone(&self) -> bool {
-        if self.any_gone.load(Ordering::Relaxed) == 0 {
+    /// `ThreadRegistry::take_lost`.
+    fn take_lost_in_fork(&self) -> bool {
+        if self.any_lost.load(Ordering::Relaxed) == 0 {
             return false;
         }
         let taken = self.gone.take(1).is_some();
         if !taken {
-            self.any_gone.store(0, Ordering::Relaxed);
+            self.any_lost.store(0, Ordering::Relaxed);
         }
         taken
     }
 
-    /// `Reclaim::adopt_gone`. How many were adopted?
-    fn adopt_gone(&self) -> usize {
+    /// `Shared::adopt_lost`. How many were adopted?
+    fn adopt_lost_in_fork(&self) -> usize {
         let mut adopted = 0;
-        while self.take_gone() {
+        while self.take_lost_in_fork() {
             for _ in 0..self.cache.own(core::mem::take) {
                 self.heap.free_own(1, 0);
             }
@@ -65,19 +65,19 @@ impl Child {
         adopted
     }
 
-    /// `Owners::fetch_notified`.
+    /// `Shared::flush_remote_frees`.
     fn fetch(&self) {
-        self.heap.chain(self.heap.notified.take_all()).into_iter().for_each(|slab| self.heap.give(slab));
+        self.heap.chain(self.heap.remote_frees.take_all()).into_iter().for_each(|slab| self.heap.give(slab));
     }
 }
 
 /// Two adopt, one frees, a new thread begins.
 fn two_adopt_one_frees_one_begins() {
     let child = Child::new();
-    let adopter = spawn(&child, Child::adopt_gone);
+    let adopter = spawn(&child, Child::adopt_lost_in_fork);
     let freer = spawn(&child, |child| child.heap.free(0, 0));
     let next = spawn(&child, |child| child.heap.begin());
-    let adopted = child.adopt_gone() + adopter.join().unwrap();
+    let adopted = child.adopt_lost_in_fork() + adopter.join().unwrap();
     freer.join().unwrap();
     assert_eq!(adopted, 1, "an owner was adopted twice, or never");
     child.heap.check(next.join().unwrap(), 3);
@@ -87,7 +87,7 @@ fn two_adopt_one_frees_one_begins() {
 fn one_adopts_and_begins_two_free() {
     let child = Child::new();
     let freers = [0, 1].map(|block| spawn(&child, move |child| child.heap.free(0, block)));
-    assert_eq!(child.adopt_gone(), 1);
+    assert_eq!(child.adopt_lost_in_fork(), 1);
     assert!(child.heap.begin());
     join(freers);
     child.heap.check(true, 4);
@@ -98,7 +98,7 @@ fn one_adopts_one_frees_one_fetches() {
     let child = Child::new();
     let freer = spawn(&child, |child| child.heap.free(0, 0));
     let fetcher = spawn(&child, Child::fetch);
-    assert_eq!(child.adopt_gone(), 1);
+    assert_eq!(child.adopt_lost_in_fork(), 1);
     join([freer, fetcher]);
     child.heap.check(false, 3);
 }
@@ -125,7 +125,7 @@ fn adopt_by_store_is_caught() {
 
 #[test]
 fn relaxed_orphan_is_caught() {
-    assert_caught("relaxed orphan", RACE, Some(2), two_adopt_one_frees_one_begins);
+    assert_caught("relaxed abandon", RACE, Some(2), two_adopt_one_frees_one_begins);
 }
 
 #[test]

@@ -10,7 +10,7 @@
 mod common;
 
 use common::{assert_caught, check, spawn};
-use magalloc::chunk_group::span_map::{Run, SpanMap};
+use magalloc::chunk::span_map::{Run, SpanMap};
 use magalloc::depot::budget::Budget;
 use magalloc::sync::planted::bug;
 use std::sync::Arc;

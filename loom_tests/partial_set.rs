@@ -1,4 +1,4 @@
-//! Partial slabs of the depot (`chunk_group::partial_set`), and when an empty one leaves it (`depot::slabs`).
+//! Partial slabs of the depot (`chunk::partial_set`), and when an empty one leaves it (`depot::slabs`).
 //!
 //! # Modelled    putting and taking by class; a hint that is cleared while a slab is put; a granule that becomes a
 //!               slab of another class between a taker's look and its taking; the last block of a slab that comes
@@ -13,7 +13,7 @@ mod common;
 
 use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
-use magalloc::chunk_group::partial_set::{PartialSet, Place};
+use magalloc::chunk::partial_set::{PartialSet, Place};
 use magalloc::size_class;
 use magalloc::slab::Slab;
 use magalloc::slab::bitmap::FreeWord;
@@ -38,7 +38,7 @@ fn place(slab: usize) -> Place {
 
 struct Depot {
     partial: PartialSet<2>,
-    /// What the granule map says of each slab.
+    /// What the page map says of each slab.
     classes: [AtomicU8; SLABS],
     /// What only a slab's holder touches.
     held: [Payload; SLABS],
@@ -55,7 +55,7 @@ impl Depot {
     }
 
     fn class_of(&self, slab: usize) -> ClassIndex {
-        // Relaxed, as in the granule map.
+        // Relaxed, as in the page map.
         class(self.classes[slab].load(Ordering::Relaxed).into())
     }
 
@@ -195,7 +195,7 @@ struct LastWords {
 }
 
 impl LastWords {
-    /// What a dissolve does that fills a word: `release`, `retire_if_free`, `Depot::retire_if_partial`.
+    /// What a flush does that fills a word: `release`, `retire_if_free`, `Depot::retire_if_partial`.
     fn fill(&self, word: usize) {
         let _ = self.words[word].release(1);
         self.descriptor.after_full_word();

@@ -1,8 +1,8 @@
-//! Who queues a slab: `Slab::{enter_queue, leave_queue}` with the bitmap and the notify stack.
+//! Who queues a slab: `Slab::{enter_queue, leave_queue}` with the bitmap and the remote-free queue.
 //!
 //! # Modelled    releases into an exhausted slab against its holder, who claims, finds nothing more, and lets go;
 //!               two slabs pushed on one stack; a releaser so late that the slab it entered for has been retired
-//!               and its granule is another slab (invariant I3 of `owner::refill`)
+//!               and its granule is another slab (invariant I3 of `local::fill`)
 //! # Asserted    conservation: one holder at a time; a slab with a free block is in a place where it will be found;
 //!               every block is claimed once.
 //!               visibility: a slab's next holder comes after its last one, a block's next owner likewise.
@@ -13,7 +13,7 @@ mod common;
 
 use common::{Payload, RACE, assert_caught, check};
 use loom::thread;
-use magalloc::owner::notify::NotifyStack;
+use magalloc::local::remote_free::RemoteFreeQueue;
 use magalloc::slab::Slab;
 use magalloc::slab::bitmap::{FreeWord, Released};
 use magalloc::sync::planted::bug;
@@ -29,7 +29,7 @@ const FORGOTTEN: &str = "a free block is where nobody will find it";
 /// A slab of `WORDS` words with one block each.
 struct TestSlab {
     descriptor: Slab,
-    /// What the granule map says: 0 is no slab.
+    /// What the page map says: 0 is no slab.
     class: AtomicU8,
     words: [FreeWord; WORDS],
     blocks: [Payload; WORDS],
@@ -58,7 +58,7 @@ impl TestSlab {
     }
 
     fn class(&self) -> u8 {
-        // Relaxed, as in the granule map.
+        // Relaxed, as in the page map.
         self.class.load(Ordering::Relaxed)
     }
 
@@ -90,18 +90,18 @@ impl TestSlab {
     }
 }
 
-/// One owner's notify stack, and slabs whose free blocks it is told of.
+/// One local heap's remote-free queue, and slabs whose free blocks it is told of.
 struct Heap {
     slabs: [TestSlab; SLABS],
-    notified: NotifyStack,
+    remote_frees: RemoteFreeQueue,
 }
 
 impl Heap {
     fn new() -> Arc<Self> {
-        Arc::new(Self { slabs: core::array::from_fn(|_| TestSlab::new()), notified: NotifyStack::new() })
+        Arc::new(Self { slabs: core::array::from_fn(|_| TestSlab::new()), remote_frees: RemoteFreeQueue::new() })
     }
 
-    /// A free by a thread that is not the owner: what `Owners::dissolve` and `queue` do.
+    /// A free by a thread that is not the local heap: what `Shared::flush` and `queue` do.
     fn free(&self, slab: usize, block: usize) {
         let descriptor = &self.slabs[slab].descriptor;
         let class_before = self.slabs[slab].class();
@@ -112,14 +112,14 @@ impl Heap {
             let late = if bug("class read before entering") { class_before } else { self.slabs[slab].class() };
             self.slabs[slab].held.own(|class| *class = late.into());
             let id = SlabId::new(0, GranuleIndex::new(slab));
-            self.notified.push(id, |next| descriptor.set_link(next)).expect("never closed here");
+            self.remote_frees.push(id, |next| descriptor.set_link(next)).expect("never closed here");
         }
     }
 
-    /// The slabs that the owner is told of; it is their holder now.
-    fn notified(&self) -> Vec<&TestSlab> {
+    /// The slabs that the local heap is told of; it is their holder now.
+    fn remote_frees(&self) -> Vec<&TestSlab> {
         let mut slabs = Vec::new();
-        let mut next = self.notified.take_all();
+        let mut next = self.remote_frees.take_all();
         while let Some(id) = next {
             let slab = &self.slabs[id.granule().get()];
             slab.held.own(|class| {
@@ -145,9 +145,9 @@ impl Heap {
         taken
     }
 
-    /// At rest: whatever is free can be reached from the owner.
+    /// At rest: whatever is free can be reached from the local heap.
     fn check(&self, taken: u64, blocks: u64) {
-        let taken = taken + Self::exhaust(self.notified());
+        let taken = taken + Self::exhaust(self.remote_frees());
         assert!(self.slabs.iter().all(|slab| !slab.has_free()), "{FORGOTTEN}");
         assert!(self.slabs.iter().all(|slab| !slab.descriptor.is_queued()), "an exhausted slab stays queued");
         assert_eq!(taken, blocks, "blocks were claimed twice, or not at all");
@@ -159,28 +159,28 @@ fn spawn_free(heap: &Arc<Heap>, slab: usize, block: usize) -> thread::JoinHandle
     thread::spawn(move || heap.free(slab, block))
 }
 
-/// The owner exhausts its slab while two others release its blocks.
+/// The local heap exhausts its slab while two others release its blocks.
 fn a_holder_lets_go_while_blocks_come_home() {
     let heap = Heap::new();
     assert!(!heap.slabs[1].leave());
     let releasers = [0, 1].map(|block| spawn_free(&heap, 0, block));
     let mut taken = Heap::exhaust(vec![&heap.slabs[0]]);
-    taken += Heap::exhaust(heap.notified());
+    taken += Heap::exhaust(heap.remote_frees());
     releasers.into_iter().for_each(|releaser| releaser.join().unwrap());
     heap.check(taken, 2);
 }
 
-/// Two slabs are pushed while the owner takes what is there.
+/// Two slabs are pushed while the local heap takes what is there.
 fn two_slabs_are_pushed_on_one_stack() {
     let heap = Heap::new();
     assert!(!heap.slabs[0].leave() && !heap.slabs[1].leave());
     let releasers = [0, 1].map(|slab| spawn_free(&heap, slab, 0));
-    let taken = Heap::exhaust(heap.notified());
+    let taken = Heap::exhaust(heap.remote_frees());
     releasers.into_iter().for_each(|releaser| releaser.join().unwrap());
     heap.check(taken, 2);
 }
 
-/// The owner retires the slab as soon as both blocks are home, makes the granule a slab of another class with one
+/// The local heap retires the slab as soon as both blocks are home, makes the granule a slab of another class with one
 /// block, and frees that block. A releaser may still be on its way to queue the first slab.
 fn a_releaser_comes_so_late_that_the_slab_is_another() {
     let heap = Heap::new();
@@ -189,7 +189,7 @@ fn a_releaser_comes_so_late_that_the_slab_is_another() {
     let releasers = [0, 1].map(|block| spawn_free(&heap, 0, block));
     let mut expected = 2;
     let mut taken = 0;
-    for slab in heap.notified() {
+    for slab in heap.remote_frees() {
         let claimed = slab.claim();
         taken += claimed;
         if claimed == 2 {

@@ -1,4 +1,4 @@
-//! Spans of a chunk (`chunk_group::span_map`): claims, frees that merge neighbours, and the hint that a chunk is exhausted.
+//! Spans of a chunk (`chunk::span_map`): claims, frees that merge neighbours, and the hint that a chunk is exhausted.
 //!
 //! # Modelled    claims of one and two granules against frees of the neighbours that make a run of two; the search
 //!               for a wholly free chunk against the frees that make one; growing in place (`claim_exact`); a purge
@@ -13,7 +13,7 @@
 mod common;
 
 use common::{Payload, RACE, assert_caught, check, join, spawn};
-use magalloc::chunk_group::span_map::{Run, SpanMap, low_bits};
+use magalloc::chunk::span_map::{Run, SpanMap, low_bits};
 use std::sync::Arc;
 
 const PREEMPTIONS: Option<usize> = Some(4);

@@ -1,4 +1,4 @@
-//! A thread's stash (`depot::stash`): full magazines that it pushes and pops, and that others may take while it does.
+//! A thread's stash (`local::stash`): full magazines that it pushes and pops, and that others may take while it does.
 //!
 //! # Modelled    the owner pushes, pops, uses a magazine that it popped again, and moves all to an older stash; one or two
 //!               threads take all of both
@@ -13,7 +13,7 @@ mod common;
 
 use common::{Payload, RACE, assert_caught, check, join, spawn};
 use loom::thread;
-use magalloc::depot::stash::{Chain, Full, Links, MAGAZINE_BYTES, Magazine, Stash};
+use magalloc::local::stash::{Chain, Full, Links, Magazine, Stash};
 use magalloc::sync::AtomicPtr;
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ struct LinkTable([AtomicPtr<u8>; MAGAZINES]);
 
 /// A magazine's address tells its number.
 fn magazine(number: usize) -> Full {
-    Full { magazine: core::ptr::without_provenance_mut((number + 1) * MAGAZINE_BYTES), start: START }
+    Full { magazine: core::ptr::without_provenance_mut((number + 1) * Full::ALIGN), start: START }
 }
 
 fn number(full: Full) -> usize {
     assert_eq!(full.start, START);
-    full.magazine.addr() / MAGAZINE_BYTES - 1
+    full.magazine.addr() / Full::ALIGN - 1
 }
 
 impl Links for LinkTable {
     fn link(&self, magazine: *mut Magazine) -> &AtomicPtr<u8> {
-        &self.0[magazine.addr() / MAGAZINE_BYTES - 1]
+        &self.0[magazine.addr() / Full::ALIGN - 1]
     }
 }
 

@@ -33,7 +33,7 @@ impl Things {
         self.summary.only().note(place);
     }
 
-    /// Takes what is there by a load and an exchange, as a notify stack is taken.
+    /// Takes what is there by a load and an exchange, as a remote-free queue is taken.
     fn take_at(&self, place: usize) -> u8 {
         match self.things[place].load(Ordering::Relaxed) {
             0 => 0,

@@ -1,21 +1,21 @@
-//! A thread ends while others free blocks of its slabs: the notify stack, the orphans and the partial slabs together.
+//! A thread ends while others free blocks of its slabs: the remote-free queue, the abandoned and the partial slabs together.
 //!
-//! # Modelled    `Owners::orphan`: the owner closes its stack, gives its slabs to the depot and its number up;
-//!               `Owners::queue`: remote frees that push on the stack or, where it is closed, give to the depot;
-//!               `Owners::adopt`: a new thread that takes the number and what is pushed for it
+//! # Modelled    `Shared::abandon`: the local heap closes its stack, gives its slabs to the depot and its number up;
+//!               `Shared::queue`: remote frees that push on the stack or, where it is closed, give to the depot;
+//!               `Shared::adopt`: a new thread that takes the number and what is pushed for it
 //! # Asserted    conservation: at the end each slab with a free block is in exactly one place: with the new thread,
 //!               on an open stack, or in the depot; nothing is on a closed stack; all blocks are there.
-//!               visibility: a slab's next holder comes after its last one, an owner's next thread likewise.
+//!               visibility: a slab's next holder comes after its last one, a local heap's next thread likewise.
 //! # Bounds      3 slabs of 2 words, 4 threads, 3 preemptions; with two frees in one slab 3 threads, 4 preemptions
 #![cfg(loom)]
 
 mod common;
 
-use common::owner::{FORGOTTEN, Heap};
+use common::local_heap::{FORGOTTEN, Heap};
 use common::{RACE, assert_caught, check, join, spawn};
 use std::sync::Arc;
 
-/// The owner ends, two others free blocks of two of its slabs, a new thread begins.
+/// The local heap ends, two others free blocks of two of its slabs, a new thread begins.
 fn one_ends_one_begins_two_free() {
     let heap = Arc::new(Heap::new());
     let first = spawn(&heap, |heap| heap.free(0, 0));
@@ -27,18 +27,19 @@ fn one_ends_one_begins_two_free() {
     heap.check(adopted, 3);
 }
 
-/// The owner ends, another thread frees into one of its slabs, a third fetches what was pushed, as a refill does that
+/// The local heap ends, another thread frees into one of its slabs, a third fetches what was pushed, as a refill does that
 /// would map new memory.
 fn one_ends_one_frees_one_fetches() {
     let heap = Arc::new(Heap::new());
     let free = spawn(&heap, |heap| heap.free(0, 0));
-    let fetch = spawn(&heap, |heap| heap.chain(heap.notified.take_all()).into_iter().for_each(|slab| heap.give(slab)));
+    let fetch =
+        spawn(&heap, |heap| heap.chain(heap.remote_frees.take_all()).into_iter().for_each(|slab| heap.give(slab)));
     heap.end();
     join([free, fetch]);
     heap.check(false, 2);
 }
 
-/// The owner ends and begins again, while others free the two blocks of one slab.
+/// The local heap ends and begins again, while others free the two blocks of one slab.
 fn one_ends_two_free_in_one_slab() {
     let heap = Arc::new(Heap::new());
     let frees = [0, 1].map(|block| spawn(&heap, move |heap| heap.free(0, block)));
@@ -87,7 +88,7 @@ fn relaxed_notify_is_caught() {
 
 #[test]
 fn relaxed_orphan_is_caught() {
-    assert_caught("relaxed orphan", RACE, Some(3), one_ends_one_begins_two_free);
+    assert_caught("relaxed abandon", RACE, Some(3), one_ends_one_begins_two_free);
 }
 
 #[test]

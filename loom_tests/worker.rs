@@ -1,9 +1,9 @@
-//! Whether the purging thread is there: `depot::worker_state` with `depot::alarm`.
+//! Whether the purging thread is there: `purge::worker_state` with `purge::signal`.
 //!
-//! # Modelled    threads that have something to purge: they raise the alarm, and start the worker unless it is there; the
-//!               worker, which purges, leaves when all is quiet, and goes back to work if the alarm was raised meanwhile;
+//! # Modelled    threads that have something to purge: they raise the purge signal, and start the worker unless it is there; the
+//!               worker, which purges, leaves when all is quiet, and goes back to work if the purge signal was raised meanwhile;
 //!               the one after it; the end, which stops all
-//! # Asserted    conservation: what somebody raised the alarm for is purged, or a worker is still going to; at most one
+//! # Asserted    conservation: what somebody raised the purge signal for is purged, or a worker is still going to; at most one
 //!               worker works at a time; each worker's handle is waited for once. Visibility: what a start wrote for who
 //!               waits is there for the wait.
 //! # Bounds      2 threads that raise, 3 preemptions. A worker runs on the thread that started it, after whatever that did
@@ -13,19 +13,19 @@ mod common;
 
 use common::{Payload, assert_caught, check, join, spawn};
 use loom::sync::Mutex;
-use magalloc::depot::alarm::{Alarm, Call};
-use magalloc::depot::worker_state::WorkerState;
+use magalloc::purge::signal::{PurgeRequest, PurgeSignal};
+use magalloc::purge::worker_state::WorkerState;
 use magalloc::sync::{AtomicU32, Ordering, fence};
 use std::sync::Arc;
 
 const PREEMPTIONS: Option<usize> = Some(3);
-const LOST: &str = "the alarm is raised, and nobody is there";
+const LOST: &str = "the purge signal is raised, and nobody is there";
 const TWO: &str = "two workers at a time";
 const WAITED: &str = "a handle is not waited for once";
 
 struct Process {
     worker: WorkerState,
-    alarm: Alarm,
+    purge_signal: PurgeSignal,
     /// Workers between their start and their leaving.
     working: AtomicU32,
     /// What belongs to the handles, and how many were made.
@@ -39,7 +39,7 @@ impl Process {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             worker: WorkerState::new(),
-            alarm: Alarm::new(),
+            purge_signal: PurgeSignal::new(),
             working: AtomicU32::new(0),
             handles: core::array::from_fn(|_| Payload::new()),
             made: AtomicU32::new(0),
@@ -47,9 +47,9 @@ impl Process {
         })
     }
 
-    /// `Depot::raise` after a free, and `front::worker::attend`.
+    /// `Depot::raise` after a free, and `global::worker::attend`.
     fn free(&self) {
-        let _ = self.alarm.raise(Call::Raised);
+        let _ = self.purge_signal.raise(PurgeRequest::Raised);
         // Both are sequentially consistent in the code, which loom takes for less.
         fence(Ordering::SeqCst);
         if !self.worker.is_running() {
@@ -57,7 +57,7 @@ impl Process {
         }
     }
 
-    /// `front::worker::start`, and then the worker.
+    /// `global::worker::start`, and then the worker.
     fn start(&self) {
         let Some(claim) = self.worker.claim_start() else { return };
         let handle = 1 + self.made.fetch_add(1, Ordering::Relaxed) as usize;
@@ -67,19 +67,19 @@ impl Process {
         self.work(last);
     }
 
-    /// `front::worker::work`.
+    /// `global::worker::work`.
     fn work(&self, last: usize) {
         assert_eq!(self.working.fetch_add(1, Ordering::AcqRel), 0, "{TWO}");
         self.wait(last);
         loop {
-            match self.alarm.call().0 {
-                Some(Call::Ended) => break,
+            match self.purge_signal.call().0 {
+                Some(PurgeRequest::Ended) => break,
                 Some(_) => {
-                    let _ = self.alarm.take();
+                    let _ = self.purge_signal.take();
                 }
                 None => {
                     self.working.fetch_sub(1, Ordering::AcqRel);
-                    if self.worker.leave(|| !self.alarm.is_quiet_at_last()) {
+                    if self.worker.leave(|| !self.purge_signal.is_quiet_at_last()) {
                         return;
                     }
                     self.working.fetch_add(1, Ordering::AcqRel);
@@ -98,9 +98,9 @@ impl Process {
         }
     }
 
-    /// `front::worker::end`.
+    /// `global::worker::end`.
     fn end(&self) {
-        let _ = self.alarm.raise(Call::Ended);
+        let _ = self.purge_signal.raise(PurgeRequest::Ended);
         if let Some(handle) = self.worker.stop() {
             self.wait(handle);
         }
@@ -108,7 +108,7 @@ impl Process {
 
     /// At rest.
     fn check(&self) {
-        assert!(self.alarm.call().0.is_none() || self.worker.is_running(), "{LOST}");
+        assert!(self.purge_signal.call().0.is_none() || self.worker.is_running(), "{LOST}");
         self.end();
         let (made, mut waited) = (self.made.load(Ordering::Relaxed) as usize, self.waited.lock().unwrap().clone());
         waited.sort_unstable();

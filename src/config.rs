@@ -68,6 +68,8 @@ pub(crate) const ALIGN_MAX: usize = 1 << 30;
 
 /// Slots of a magazine: 1 KiB of pointers on 64-bit.
 pub(crate) const MAGAZINE_SLOTS: usize = 128;
+/// Bytes of a magazine, and its alignment.
+pub(crate) const MAGAZINE_BYTES: usize = MAGAZINE_SLOTS * size_of::<*mut u8>();
 /// Blocks that a magazine holds at most: one slot is its link in a stash, one is null and says "empty".
 pub(crate) const MAGAZINE_BLOCKS_MAX: usize = MAGAZINE_SLOTS - 2;
 /// Bytes of blocks that one magazine holds at most: measured, 64 KiB is enough to hide the depot.
@@ -79,23 +81,16 @@ pub(crate) const MAGAZINE_BYTES_FIRST: usize = 2 << 10;
 /// Full magazines behind the loaded one, per class, that a thread may have unasked.
 pub(crate) const STASH_FIRST: u8 = 3;
 
-/// Partial slabs that an owner keeps per class beside its current one; the rest goes to the depot, which costs more.
+/// Partial slabs that a local heap keeps per class beside its current one; the rest goes to the depot, which costs more.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
-/// Owners up to which each keeps slabs. Where there are more, most are of threads that idle.
+/// Local heaps up to which each keeps slabs. Where there are more, most are of threads that idle.
 pub(crate) const SLAB_OWNERS_MAX: usize = 32;
 
 /// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread.
-pub(crate) const REST_BYTES_MAX: usize = 256 << 10;
+pub(crate) const PARKED_BYTES_MAX: usize = 256 << 10;
 /// Bytes that all such caches together may hold, in any heap.
-pub(crate) const REST_BYTES_ALL: usize = 4 << 20;
-
-/// Words of a thread's cache, which lies behind its owner: more than half of the OS's smallest page.
-#[cfg(all(not(loom), target_pointer_width = "64"))]
-pub(crate) const CACHE_WORDS: usize = 448;
-/// Words of a thread's cache where a word has 4 bytes: more of them, since its 8-byte counts take two.
-#[cfg(all(not(loom), not(target_pointer_width = "64")))]
-pub(crate) const CACHE_WORDS: usize = 640;
+pub(crate) const PARKED_BYTES_ALL: usize = 4 << 20;
 
 /// Threads that can have a cache at the same time; those beyond are served by the depot directly.
 #[cfg(all(not(loom), target_pointer_width = "64"))]

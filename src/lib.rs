@@ -10,7 +10,7 @@
 //! }
 //! ```
 //!
-//! Each thread keeps small arrays of free blocks, one per size class. They refill from, and dissolve into, the
+//! Each thread keeps small arrays of free blocks, one per size class. They refill from, and flush into, the
 //! bitmaps of slabs, which a depot shared by all threads cuts out of chunks of one large region. No lock is
 //! taken anywhere, nothing is written into free memory, and at the end of the process everything is unmapped, if no
 //! other thread runs. `ARCHITECTURE.md` in the repository walks through it.
@@ -85,28 +85,22 @@ mod options;
 mod environment;
 #[cfg(not(loom))]
 mod os;
-modelled! { meta summary slab chunk_group }
+modelled! { metadata summary slab chunk purge }
 
 #[cfg(not(loom))]
-mod granule_map;
-modelled! { depot owner }
-
-#[cfg(not(loom))]
-mod thread_cache;
-
-#[cfg(not(loom))]
-mod purge;
+mod pagemap;
+modelled! { depot local }
 
 #[cfg(not(loom))]
 mod heap;
 
 #[cfg(not(loom))]
-mod front;
+mod global;
 
 #[cfg(not(loom))]
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
-pub use front::{Magalloc, check, class_stats, flush_thread, keeps_deepbind, purge_all, stats, stays_in_environment};
+pub use global::{Magalloc, check, class_stats, flush_thread, keeps_deepbind, purge_all, stats, stays_in_environment};
 #[cfg(not(loom))]
 pub use heap::{ClassStats, Stats};
 #[cfg(not(loom))]

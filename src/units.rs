@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        `ClassIndex`, `GranuleIndex`, `SlabId`
-//! # Not here    what a class is (see `size_class`), where a slab is (see `granule_map`)
+//! # Not here    what a class is (see `size_class`), where a slab is (see `pagemap`)
 //! ```
 
 use crate::config::GRANULE_INDEX_BITS;

@@ -159,7 +159,7 @@ fn freed_spans_stay_dirty_up_to_the_bound() {
     });
 }
 
-fn refills_dissolves_and_os_calls_grow_only_when_needed() {
+fn refills_flushes_and_os_calls_grow_only_when_needed() {
     const BLOCKS: u64 = 200_000;
     alone(|| {
         let start = stats();
@@ -177,17 +177,17 @@ fn refills_dissolves_and_os_calls_grow_only_when_needed() {
         // A refill brings at most a magazine, and once that has grown, at least half of one.
         let refills = refilled.refills - pairs.refills;
         assert!((BLOCKS / 128..=BLOCKS / 60 + 8).contains(&refills), "{refills} refills");
-        assert_eq!(refilled.dissolves, pairs.dissolves);
+        assert_eq!(refilled.flushes, pairs.flushes);
         drop(many);
-        let dissolved = stats();
-        let dissolves = dissolved.dissolves - refilled.dissolves;
+        let flushed = stats();
+        let flushes = flushed.flushes - refilled.flushes;
         let cached = (5 << 20) / 64;
-        assert!(((BLOCKS - cached) / 128..=BLOCKS / 60 + 8).contains(&dissolves), "{dissolves} dissolves");
-        assert_eq!(dissolved.refills, refilled.refills);
+        assert!(((BLOCKS - cached) / 128..=BLOCKS / 60 + 8).contains(&flushes), "{flushes} flushes");
+        assert_eq!(flushed.refills, refilled.refills);
         // New memory needs the operating system; memory that was used before does not.
         drop(Block::new(300 << 20, 8));
         let larger = stats();
-        assert!(larger.os_calls > dissolved.os_calls);
+        assert!(larger.os_calls > flushed.os_calls);
         drop((0..10_000).map(|_| Block::new(64, 8)).collect::<Vec<_>>());
         assert_eq!(stats().os_calls, larger.os_calls);
         assert_eq!(stats().committed, larger.committed);
@@ -314,7 +314,7 @@ fn main() {
         ("large_block_grows_in_place_into_free_granules", large_block_grows_in_place_into_free_granules),
         ("large_block_with_a_neighbour_moves", large_block_with_a_neighbour_moves),
         ("freed_spans_stay_dirty_up_to_the_bound", freed_spans_stay_dirty_up_to_the_bound),
-        ("refills_dissolves_and_os_calls_grow_only_when_needed", refills_dissolves_and_os_calls_grow_only_when_needed),
+        ("refills_flushes_and_os_calls_grow_only_when_needed", refills_flushes_and_os_calls_grow_only_when_needed),
         ("threads_that_hold_blocks_are_counted_exactly", threads_that_hold_blocks_are_counted_exactly),
         ("full_slabs_of_ended_threads_are_freed_by_others", full_slabs_of_ended_threads_are_freed_by_others),
         ("slabs_of_an_idle_owner_are_freed_by_others", slabs_of_an_idle_owner_are_freed_by_others),

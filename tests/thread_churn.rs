@@ -78,8 +78,8 @@ fn a_thread_begins_with_what_the_last_one_left() {
     // is one in half a purge delay, on a slow machine many in all.
     let turns = begin.elapsed().as_millis() as u64 / (PURGE_DELAY_MS / 2) + 1;
     let most = THREADS / 10 + turns * SIZES.len() as u64;
-    let (refills, dissolves) = (after.refills - before.refills, after.dissolves - before.dissolves);
-    assert!(refills < most && dissolves < most, "{turns} turns\nbefore {before:?}\nafter {after:?}");
+    let (refills, flushes) = (after.refills - before.refills, after.flushes - before.flushes);
+    assert!(refills < most && flushes < most, "{turns} turns\nbefore {before:?}\nafter {after:?}");
     magalloc::purge_all();
     assert_eq!((stats().cached, stats().threads), (0, 1), "{:?}", stats());
 }

@@ -123,7 +123,10 @@ fn sources() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    sources.retain(|(path, _)| !for_tests.contains(path));
+    // A module of tests has its files in a folder.
+    let is_for_tests =
+        |path: &PathBuf| for_tests.iter().any(|file| path == file || path.starts_with(file.with_extension("")));
+    sources.retain(|(path, _)| !is_for_tests(path));
     assert!(sources.len() > 30, "the folder is read");
     sources
 }
@@ -146,7 +149,7 @@ fn expect_none(sources: impl IntoIterator<Item = (PathBuf, String)>, rule: impl 
 #[test]
 fn layers_are_used_downwards() {
     let layers = layers(&fs::read_to_string(root().join("src/lib.rs")).unwrap());
-    assert_eq!((layers.len(), layers[0].as_str(), layers[18].as_str()), (19, "config", "front"));
+    assert_eq!((layers.len(), layers[0].as_str(), layers[17].as_str()), (18, "config", "global"));
     expect_none(sources().into_iter().filter(|(path, _)| layer_of(path) != "lib"), |path, text| {
         upward_uses(&layers, &layer_of(path), text)
     });
@@ -239,7 +242,7 @@ fn runtime_assertion_is_refused() {
 fn files_are_short() {
     for path in files("src") {
         let count = fs::read_to_string(&path).unwrap().lines().count();
-        assert!(count <= 700, "{}: {count} lines", path.display());
+        assert!(count <= 500, "{}: {count} lines", path.display());
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Stats {
     large_blocks: u64,
     threads: u64,
     refills: u64,
-    dissolves: u64,
+    flushes: u64,
     os_calls: u64,
     purges: u64,
 }
@@ -51,7 +51,7 @@ pub unsafe extern "C" fn magalloc_stats(stats: *mut c_void, size: usize) -> usiz
         large_blocks: now.large_blocks,
         threads: now.threads,
         refills: now.refills,
-        dissolves: now.dissolves,
+        flushes: now.flushes,
         os_calls: now.os_calls,
         purges: now.purges,
     };

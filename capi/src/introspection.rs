@@ -109,7 +109,7 @@ pub extern "C" fn malloc_stats() {
         (c"large blocks", stats.large_blocks),
         (c"threads", stats.threads),
         (c"refills", stats.refills),
-        (c"dissolves", stats.dissolves),
+        (c"flushes", stats.flushes),
         (c"OS calls", stats.os_calls),
         (c"purges", stats.purges),
     ];

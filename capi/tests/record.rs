@@ -9,7 +9,7 @@ mod common;
 #[rustfmt::skip]
 const FIGURES: [&str; 19] = [
     "mapped", "committed", "live", "cached", "free", "dirty", "unusable", "metadata", "resident", "held", "held_peak",
-    "slabs", "large_blocks", "threads", "refills", "dissolves", "os_calls", "purges",
+    "slabs", "large_blocks", "threads", "refills", "flushes", "os_calls", "purges",
     "disabled",
 ];
 

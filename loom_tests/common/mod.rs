@@ -1,7 +1,7 @@
-//! What the models share: a bounded model run, the proof that a planted bug is caught, threads, payloads, and an owner.
+//! What the models share: a bounded model run, the proof that a planted bug is caught, threads, payloads, and a local heap.
 #![allow(dead_code, reason = "no model uses all of it")]
 
-pub mod owner;
+pub mod local_heap;
 
 use loom::cell::UnsafeCell;
 use loom::thread::{self, JoinHandle};
@@ -60,7 +60,7 @@ impl Payload {
         Self(UnsafeCell::new(0))
     }
 
-    /// What the owner of the thing does with it.
+    /// What the local heap of the thing does with it.
     pub fn own<R>(&self, work: impl FnOnce(&mut u64) -> R) -> R {
         self.0.with_mut(|contents| {
             // SAFETY: loom has just checked that no other access is under way.
@@ -68,7 +68,7 @@ impl Payload {
         })
     }
 
-    /// Touches the thing as its owner, and counts that.
+    /// Touches the thing as its local heap, and counts that.
     pub fn touch(&self) {
         self.own(|count| *count += 1);
     }

@@ -1,14 +1,14 @@
-//! A place in memory, the slab that is there, and what users and purges do with it: for the models of `page_purge`.
+//! A place in memory, the slab that is there, and what users and purges do with it: for the models of `slab_pages`.
 
 use super::common::Payload;
-use magalloc::chunk_group::partial_set::{PartialSet, Place};
-use magalloc::chunk_group::unpurged::Unpurged;
-use magalloc::owner::notify::NotifyStack;
+use magalloc::chunk::partial_set::{PartialSet, Place};
+use magalloc::chunk::unpurged::Unpurged;
+use magalloc::local::remote_free::RemoteFreeQueue;
+use magalloc::purge::slab_pages::{Geometry, Left, Parts, finish, take};
 use magalloc::size_class::{self, class_of, shape};
 use magalloc::slab::bitmap::{FreeWord, Released};
 use magalloc::slab::marks::PageMarks;
-use magalloc::slab::page_purge::{Geometry, Left, Parts, finish, take};
-use magalloc::slab::{GranuleUse, Slab, UseCell};
+use magalloc::slab::{KindCell, Slab, SpanKind};
 use magalloc::sync::planted::bug;
 use magalloc::sync::{Ordering, fence};
 use magalloc::units::{ClassIndex, GranuleIndex, SlabId};
@@ -46,14 +46,14 @@ pub struct Site {
     pub descriptor: Slab,
     /// Marks of the granules behind the first one.
     marks_behind: [PageMarks; GRANULES - 1],
-    /// What the granule map says.
-    granule_use: UseCell,
+    /// What the page map says.
+    span_kind: KindCell,
     pub words: [FreeWord; WORDS],
     memory: [Payload; PIECES],
     /// What only the slab's holder touches.
     held: Payload,
     /// The owner's.
-    notified: NotifyStack,
+    remote_frees: RemoteFreeQueue,
     pub partial: PartialSet<1>,
     pub unpurged: Unpurged,
 }
@@ -74,11 +74,11 @@ impl Site {
             page_shift: page_bytes.ilog2(),
             descriptor: Slab::new(),
             marks_behind: core::array::from_fn(|_| PageMarks::new()),
-            granule_use: UseCell::default(),
+            span_kind: KindCell::default(),
             words: core::array::from_fn(|_| FreeWord::new(0)),
             memory: core::array::from_fn(|_| Payload::new()),
             held: Payload::new(),
-            notified: NotifyStack::new(),
+            remote_frees: RemoteFreeQueue::new(),
             partial: PartialSet::new(),
             unpurged: Unpurged::new(),
         };
@@ -93,21 +93,21 @@ impl Site {
         self.descriptor.begin(shape(class).granules.into());
         self.descriptor.begin_inside(0, 0);
         self.marks_behind.iter().for_each(|marks| marks.begin(0));
-        self.set_use(GranuleUse::Slab(class));
+        self.set_use(SpanKind::Slab(class));
         for Blocks { word, mask } in free {
             // `FreeWord::fill`, but as an exchange: a late purge may be exchanging the word just now (see the README).
             let _ = self.words[word].release(mask);
         }
     }
 
-    pub fn set_use(&self, granule_use: GranuleUse) {
-        self.granule_use.set(granule_use);
+    pub fn set_use(&self, span_kind: SpanKind) {
+        self.span_kind.set(span_kind);
     }
 
     pub fn class(&self) -> Option<ClassIndex> {
-        match self.granule_use.get() {
-            GranuleUse::Slab(class) => Some(class),
-            GranuleUse::Other | GranuleUse::Large => None,
+        match self.span_kind.get() {
+            SpanKind::Slab(class) => Some(class),
+            SpanKind::Other | SpanKind::Large => None,
         }
     }
 
@@ -177,7 +177,7 @@ impl Site {
         }
     }
 
-    /// `Owners::release_blocks`, for a thread that is not the owner.
+    /// `Shared::release_blocks`, for a thread that is not the owner.
     pub fn release(&self, Blocks { word, mask }: Blocks) {
         let class = self.sure_class();
         let now = match self.words[word].release(mask) {
@@ -185,7 +185,7 @@ impl Site {
                 if self.descriptor.enter_queue() {
                     self.held.touch();
                     let id = SlabId::new(0, GranuleIndex::new(PLACE.granule));
-                    self.notified.push(id, |next| self.descriptor.set_link(next)).expect("never closed here");
+                    self.remote_frees.push(id, |next| self.descriptor.set_link(next)).expect("never closed here");
                 }
                 now
             }
@@ -212,7 +212,7 @@ impl Site {
         self.held.touch();
         let class = self.sure_class();
         if self.is_free(class) && self.claim_whole() {
-            self.set_use(GranuleUse::Other);
+            self.set_use(SpanKind::Other);
             return;
         }
         self.partial.put(PLACE, first_class());
@@ -283,10 +283,10 @@ impl Site {
         }
     }
 
-    /// At rest: these blocks are free, and the slab is on the notify stack.
+    /// At rest: these blocks are free, and the slab is on the remote-free queue.
     pub fn check<const N: usize>(&self, free: [Blocks; N]) {
         self.check_marks();
-        let pushed = self.notified.take_all();
+        let pushed = self.remote_frees.take_all();
         assert!(pushed.is_some() && self.descriptor.is_queued(), "{FORGOTTEN}");
         assert_eq!(self.descriptor.link(), None, "the slab is in the queue twice");
         for Blocks { word, mask } in free {

@@ -11,14 +11,14 @@
 //! # Not here    pages inside slabs, and when to look (see `purge`)
 //! ```
 
-use super::alarm::Call;
+use crate::purge::signal::PurgeRequest;
 use super::groups::Wanted;
 use super::huge_pages::HUGE_PAGE_GRANULES;
 use super::span::Span;
 use super::spans::Depot;
-use crate::chunk_group::span_map::low_bits;
+use crate::chunk::span_map::low_bits;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, REGIONS_MAX};
-use crate::granule_map::Region;
+use crate::pagemap::Region;
 use crate::sync::Ordering;
 use crate::sys::{Pages, platform};
 use crate::units::GranuleIndex;
@@ -137,16 +137,16 @@ impl<P: Pages> Depot<P> {
             self.stuck.store(self.dirty_bytes().saturating_sub(most), Ordering::Relaxed);
         }
         if self.is_pressed() {
-            self.raise(Call::Urgent);
+            self.raise(PurgeRequest::Urgent);
         }
     }
 
-    /// After something was freed, and its chunk noted: raises the alarm if it is the first note, or if whoever took the
+    /// After something was freed, and its chunk noted: raises the purge signal if it is the first note, or if whoever took the
     /// alarm has not raised it again (it may be stopped).
     #[inline]
     pub fn note(&self, is_first: bool) {
-        if is_first || self.alarm.call().0.is_none() {
-            self.raise(Call::Raised);
+        if is_first || self.purge_signal.call().0.is_none() {
+            self.raise(PurgeRequest::Raised);
         }
     }
 
@@ -188,10 +188,10 @@ impl<P: Pages> Depot<P> {
         self.dirty.store(dirty, Ordering::Relaxed);
     }
 
-    /// Raises the alarm, and wakes who sleeps on it.
-    pub fn raise(&self, call: Call) {
-        if self.alarm.raise(call) {
-            platform::wake(self.alarm.word());
+    /// Raises the purge signal, and wakes who sleeps on it.
+    pub fn raise(&self, call: PurgeRequest) {
+        if self.purge_signal.raise(call) {
+            platform::wake(self.purge_signal.word());
         }
     }
 

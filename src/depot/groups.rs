@@ -8,12 +8,12 @@
 //! # Invariants  as in `summary`; where there is no summary (there was no memory for it), every group is looked at
 //! # Fork        what a vanished thread was about to note is found when something else is put into the group
 //! # Progress    lock-free
-//! # Not here    what is in a group (see `chunk_group`)
+//! # Not here    what is in a group (see `chunk`)
 //! ```
 
-use crate::chunk_group::span_map::{LEVELS, level_of};
+use crate::chunk::span_map::{LEVELS, level_of};
 use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GRANULE_INDEX_BITS, GROUP_CHUNKS, REGIONS_MAX, SUMMARY_WIDTH};
-use crate::granule_map::Region;
+use crate::pagemap::Region;
 use crate::os::Os;
 use crate::size_class::CLASS_COUNT;
 use crate::summary::{Column, Summary};

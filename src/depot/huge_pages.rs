@@ -23,9 +23,9 @@
 use super::dirty::HUGE_PAGE_CHUNKS;
 use super::span::{Part, Span};
 use super::spans::Depot;
-use crate::chunk_group::span_map::low_bits;
+use crate::chunk::span_map::low_bits;
 use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
-use crate::granule_map::{Region, advice_at_commit};
+use crate::pagemap::{Region, advice_at_commit};
 use crate::options::HugePages;
 use crate::size_class::SLAB_GRANULES_MAX;
 use crate::sys::{HugeAdvice, HugePage, Pages};

@@ -9,11 +9,10 @@
 //!               address of the next slot. The slot before the first one holds null: "empty" is a look at a slot.
 //! ```
 
-use crate::config::{MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
+use crate::config::{MAGAZINE_BYTES, MAGAZINE_RANGE_BYTES, MAGAZINE_SLOTS};
 use crate::os::Os;
 use crate::depot::spare::SpareStack;
-use crate::depot::stash::MAGAZINE_BYTES;
-use crate::meta::Range;
+use crate::metadata::GrowableArray;
 use crate::sync::AtomicU32;
 use crate::sys::Pages;
 use core::cell::UnsafeCell;
@@ -55,7 +54,7 @@ impl Default for Magazine {
 /// All magazines, and which of them are spare.
 pub struct MagazinePool {
     spare: SpareStack,
-    magazines: Range<Magazine>,
+    magazines: GrowableArray<Magazine>,
 }
 
 /// Links that fit into a magazine's place.
@@ -64,7 +63,7 @@ const LINKS: usize = MAGAZINE_BYTES / size_of::<AtomicU32>();
 impl MagazinePool {
     /// None yet.
     pub const fn new() -> Self {
-        Self { spare: SpareStack::new(), magazines: Range::new(MAGAZINE_RANGE_BYTES) }
+        Self { spare: SpareStack::new(), magazines: GrowableArray::new(MAGAZINE_RANGE_BYTES) }
     }
 
     fn link(&self, number: u32) -> &AtomicU32 {

@@ -5,17 +5,12 @@
 //! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages ->
 //!               slabs;
 //!               mapping_table -> mappings
-//! # Not here    which thread has what (see `owner`, `thread_cache`)
+//! # Not here    which thread has what (see `local`)
 //! ```
 
-pub mod alarm;
 pub mod budget;
-pub mod hand;
 pub mod mapping_table;
 pub mod spare;
-pub mod stash;
-pub mod warm;
-pub mod worker_state;
 
 #[cfg(not(loom))]
 pub mod dirty;
@@ -29,8 +24,6 @@ pub mod magazines;
 pub mod mappings;
 #[cfg(not(loom))]
 mod new_region;
-#[cfg(not(loom))]
-pub mod pause;
 #[cfg(not(loom))]
 pub mod slabs;
 #[cfg(not(loom))]

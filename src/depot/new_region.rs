@@ -3,12 +3,12 @@
 //! ```text
 //! # Role        finds a place for a region, as large as there is room for, begins it and publishes it
 //! # Progress    lock-free: two threads may both make a region; one of them is given up again
-//! # Not here    places (see `os`), what a region is (see `granule_map::region`)
+//! # Not here    places (see `os`), what a region is (see `pagemap::region`)
 //! ```
 
 use super::spans::Depot;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_INDEX_BITS, PLACES_MAX, REGION_BYTES_PREFERRED};
-use crate::granule_map::Region;
+use crate::pagemap::Region;
 use crate::sys::{NotMapped, Pages};
 use core::ptr::NonNull;
 

@@ -1,19 +1,19 @@
 //! Slabs of the depot: made from spans, kept while partial, given back when empty.
 //!
 //! ```text
-//! # Role        where an owner gets slabs, and where slabs go that no owner wants
+//! # Role        where a local heap gets slabs, and where slabs go that no local heap wants
 //! # Progress    lock-free
 //! ```
 
 use crate::config::GROUP_CHUNKS;
-use crate::chunk_group::partial_set::Place;
+use crate::chunk::partial_set::Place;
 use crate::depot::groups::Wanted;
 use crate::depot::span::Span;
 use crate::depot::spans::Depot;
-use crate::granule_map::{Region, SlabRef};
+use crate::pagemap::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;
 use crate::size_class::shape;
-use crate::slab::GranuleUse;
+use crate::slab::SpanKind;
 use crate::sys::Pages;
 use crate::units::{ClassIndex, GranuleIndex};
 
@@ -27,9 +27,9 @@ fn place_of(slab: &SlabRef<'_>) -> Place {
 }
 
 fn class_at(region: &Region, granule: GranuleIndex) -> Option<ClassIndex> {
-    match region.granule_use(granule) {
-        GranuleUse::Slab(class) => Some(class),
-        GranuleUse::Other | GranuleUse::Large => None,
+    match region.span_kind(granule) {
+        SpanKind::Slab(class) => Some(class),
+        SpanKind::Other | SpanKind::Large => None,
     }
 }
 
@@ -68,7 +68,7 @@ impl<P: Pages> Depot<P> {
             any_dirty |= !is_clean;
             // Before its use, so that a walk that comes by takes no granule inside for the start of a slab.
             span.region.descriptor(granule).begin_inside(inside, if is_clean { span.region.granule_pages() } else { 0 });
-            span.region.set_granule_use(granule, GranuleUse::Slab(class));
+            span.region.set_span_kind(granule, SpanKind::Slab(class));
         }
         for word in 0..shape.words() {
             slab.word(word).fill(shape.word_mask(word));
@@ -95,7 +95,7 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// After the last block of a slab came home: gives it back to its chunk if the depot has it. `false`: an owner
+    /// After the last block of a slab came home: gives it back to its chunk if the depot has it. `false`: a local heap
     /// has it.
     pub fn retire_if_partial(&self, slab: SlabRef<'_>) -> bool {
         let partial = &slab.region().group(slab.granule.chunk() / GROUP_CHUNKS).partial;
@@ -113,7 +113,7 @@ impl<P: Pages> Depot<P> {
     fn retire(&self, slab: SlabRef<'_>) {
         let span = Span { region: slab.region(), first: slab.granule, granules: slab.shape().granules as usize };
         for inside in 0..span.granules {
-            span.region.set_granule_use(span.first.offset(inside), GranuleUse::Other);
+            span.region.set_span_kind(span.first.offset(inside), SpanKind::Other);
         }
         self.free_span(&span);
     }

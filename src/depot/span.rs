@@ -5,9 +5,9 @@
 //! # Not here    claiming and freeing (see `depot::spans`)
 //! ```
 
-use crate::chunk_group::span_map::low_bits;
+use crate::chunk::span_map::low_bits;
 use crate::config::{CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
-use crate::granule_map::{ChunkGroup, Region};
+use crate::pagemap::{ChunkGroup, Region};
 use crate::units::GranuleIndex;
 
 /// A claimed run of granules.

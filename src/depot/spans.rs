@@ -11,19 +11,19 @@
 use crate::config::{
     CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX,
 };
-use crate::depot::alarm::Alarm;
+use crate::purge::signal::PurgeSignal;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
 use crate::depot::groups::{Groups, Wanted};
-use crate::depot::hand::Hand;
+use crate::purge::in_flight::InFlight;
 use crate::depot::magazines::MagazinePool;
 use crate::depot::mappings::Mappings;
-use crate::depot::pause::{Pause, Zeroing};
+use crate::purge::pause::{Pause, Zeroing};
 use crate::depot::span::Span;
-use crate::depot::warm::Warm;
+use crate::purge::warm::Warm;
 use crate::os::Os;
-use crate::granule_map::{Region, Regions};
-use crate::meta::Missing;
+use crate::pagemap::{Region, Regions};
+use crate::metadata::Missing;
 use crate::options::Settings;
 use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering};
 use crate::sys::{NotMapped, Pages};
@@ -51,9 +51,9 @@ pub struct Depot<P> {
     /// Blocks that are kernel mappings of their own.
     pub mappings: Mappings,
     /// Is there anything to purge?
-    pub alarm: Alarm,
-    /// What a purge has in hand.
-    pub hand: Hand,
+    pub purge_signal: PurgeSignal,
+    /// What a purge has in flight.
+    pub in_flight: InFlight,
     /// When not to ask for a huge page.
     pub(super) huge_pages_pause: Pause,
     /// When not to move the pages of a large block.
@@ -66,7 +66,7 @@ pub struct Depot<P> {
     pub(super) dirty: CachePadded<AtomicUsize>,
     /// How much free memory the program evidently takes again.
     pub(super) warm: Warm,
-    /// Turns of purging so far; see `next_turn`.
+    /// Epochs so far; see `next_epoch`.
     turns: AtomicU32,
 }
 
@@ -105,8 +105,8 @@ impl<P: Pages> Depot<P> {
             held_peak: AtomicUsize::new(0),
             groups: Groups::new(),
             mappings: Mappings::new(),
-            alarm: Alarm::new(),
-            hand: Hand::new(),
+            purge_signal: PurgeSignal::new(),
+            in_flight: InFlight::new(),
             huge_pages_pause: Pause::new(),
             moves_pause: Pause::new(),
             zeroing: Zeroing::new(),
@@ -411,18 +411,18 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// Turns of purging so far: half a purge delay each, while there is something to purge.
+    /// Epochs so far: half a purge delay each, while there is something to purge.
     #[inline]
-    pub fn turn(&self) -> u32 {
+    pub fn epoch(&self) -> u32 {
         // ordering: Relaxed, a hint to do what is done from time to time.
         self.turns.load(Ordering::Relaxed)
     }
 
     /// Begins a turn.
-    pub fn next_turn(&self) {
+    pub fn next_epoch(&self) {
         // ordering: Relaxed, as above.
         self.turns.fetch_add(1, Ordering::Relaxed);
-        self.warm.note_turn(self.in_use(), self.dirty_bytes());
+        self.warm.note_epoch(self.in_use(), self.dirty_bytes());
     }
 
     /// In the child of a fork: whoever was mapping memory is not here.

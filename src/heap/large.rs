@@ -14,7 +14,7 @@ use crate::depot::Depot;
 use crate::depot::span::Span;
 use crate::heap::{mapped, zeroing};
 use crate::size_class::shape;
-use crate::slab::{GranuleUse, Slab};
+use crate::slab::{Slab, SpanKind};
 use crate::sys::{Pages, Relocated, Renewed, platform};
 
 fn granules(size: usize) -> usize {
@@ -38,7 +38,7 @@ pub(super) fn allocate<P: Pages>(depot: &Depot<P>, size: usize, align: usize, ze
 
 fn begin(span: &Span<'_>) {
     span.region.descriptor(span.first).begin(span.granules);
-    span.region.set_granule_use(span.first, GranuleUse::Large);
+    span.region.set_span_kind(span.first, SpanKind::Large);
 }
 
 /// The same for a span to which the block's pages were moved.
@@ -50,7 +50,7 @@ pub(super) fn begin_moved(span: &Span<'_>) {
 /// The span of a live large block.
 pub(super) fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
     if let Some((region, first)) = depot.regions.find(block.addr())
-        && region.granule_use(first) == GranuleUse::Large
+        && region.span_kind(first) == SpanKind::Large
         && region.address(first).as_ptr() == block
     {
         return Span { region, first, granules: region.descriptor(first).granules() };
@@ -61,9 +61,9 @@ pub(super) fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
 #[cold]
 #[inline(never)]
 fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
-    let found = depot.regions.find(block.addr()).map(|(region, granule)| region.granule_use(granule));
+    let found = depot.regions.find(block.addr()).map(|(region, granule)| region.span_kind(granule));
     let address = platform::hex(block.addr());
-    if let Some(GranuleUse::Slab(class)) = found {
+    if let Some(SpanKind::Slab(class)) = found {
         let bytes = platform::decimal(shape(class).bytes as usize);
         let what = b", which is not a live large block: there are blocks of ";
         platform::fatal(&[b"magalloc: free of ", &address, what, &bytes])
@@ -78,7 +78,7 @@ pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
         return;
     }
     let span = span_of(depot, block);
-    span.region.set_granule_use(span.first, GranuleUse::Other);
+    span.region.set_span_kind(span.first, SpanKind::Other);
     give(depot, &span, span.region.descriptor(span.first));
 }
 
@@ -158,7 +158,7 @@ pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize
 /// Gives back the span of a block whose pages were moved elsewhere.
 pub(super) fn give_moved<P: Pages>(depot: &Depot<P>, span: &Span<'_>, relocated: Relocated) {
     let descriptor = span.region.descriptor(span.first);
-    span.region.set_granule_use(span.first, GranuleUse::Other);
+    span.region.set_span_kind(span.first, SpanKind::Other);
     if descriptor.is_moved() || relocated == Relocated::Copied {
         give(depot, span, descriptor);
     } else {

@@ -1,61 +1,37 @@
 //! The whole allocator as a value: small blocks through caches, large ones as spans, statistics, the end.
 //!
 //! ```text
-//! # Role        what the front door calls when the fast path cannot serve, and what a test makes of its own
+//! # Role        what the global allocator calls when the fast path cannot serve, and what a test makes of its own
 //! # States      open, then closed for ever: after `release`, a late free is ignored and a late malloc gets pages of
 //!               its own, which the kernel takes with the process
-//! # Not here    the one static, thread-local storage (see `front`)
+//! # Not here    the one static, thread-local storage (see `global`)
 //! ```
 
-#[cfg(test)]
-mod cache_bound;
-#[cfg(test)]
-mod dirty_bound;
-#[cfg(test)]
-mod fork_amid;
-#[cfg(test)]
-mod huge_pages;
-#[cfg(test)]
-mod idle_caches;
 mod large;
-#[cfg(test)]
-mod many_threads;
 mod mapped;
-#[cfg(all(test, target_pointer_width = "64"))]
-mod mapping;
-#[cfg(test)]
-mod moving;
-#[cfg(test)]
-mod out_of_memory;
-#[cfg(test)]
-mod purging;
-#[cfg(test)]
-mod resting;
-#[cfg(all(test, target_pointer_width = "64"))]
-mod searching;
-#[cfg(test)]
-mod soft_limit;
+pub mod purge;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod zeroing;
 
 pub use stats::{ClassStats, Stats};
 
-use crate::config::{ALIGN_MAX, GRANULE_BYTES, REST_BYTES_ALL};
+use crate::config::{ALIGN_MAX, GRANULE_BYTES, PARKED_BYTES_ALL};
 use crate::depot::Depot;
 use crate::depot::dirty::Due;
+use crate::heap::purge::{Purge, Ticks};
+use crate::local::{Adopted, LocalHeap, LocalIndex, Shared, ThreadRegistry};
 use crate::options::{HugePages, Options};
-use crate::owner::{Adopted, OwnerIndex, Owners, Reclaim, take_one};
-use crate::purge::{Purge, Ticks};
 use crate::size_class::shape;
-use crate::slab::GranuleUse;
+use crate::slab::SpanKind;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::{Pages, platform};
-use crate::thread_cache::{Cached, Others, cache_of};
 use crate::units::ClassIndex;
 
 /// What ended threads leave to the next ones is at most the heap divided by this, where that is more than
-/// `REST_BYTES_ALL`.
-const REST_SHARE: usize = 32;
+/// `PARKED_BYTES_ALL`.
+const PARKED_SHARE: usize = 32;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +52,7 @@ pub enum Found {
 /// An allocator.
 pub struct Heap<P> {
     depot: Depot<P>,
-    owners: Owners,
+    registry: ThreadRegistry,
     ticks: Ticks,
     /// 1 after `release`.
     closed: AtomicU8,
@@ -85,7 +61,12 @@ pub struct Heap<P> {
 impl<P: Pages> Heap<P> {
     /// An empty heap. Nothing is mapped before the first use.
     pub const fn new(pages: P) -> Self {
-        Self { depot: Depot::new(pages), owners: Owners::new(), ticks: Ticks::new(), closed: AtomicU8::new(0) }
+        Self {
+            depot: Depot::new(pages),
+            registry: ThreadRegistry::new(),
+            ticks: Ticks::new(),
+            closed: AtomicU8::new(0),
+        }
     }
 
     /// Takes over `options`.
@@ -119,12 +100,12 @@ impl<P: Pages> Heap<P> {
         let Some((region, granule)) = self.depot.regions.find(block.addr()) else {
             return mapped::find(&self.depot, block.addr());
         };
-        match region.granule_use(granule) {
-            GranuleUse::Slab(class) => Found::Small(class),
-            GranuleUse::Large if region.address(granule).as_ptr().cast_const() == block => {
+        match region.span_kind(granule) {
+            SpanKind::Slab(class) => Found::Small(class),
+            SpanKind::Large if region.address(granule).as_ptr().cast_const() == block => {
                 Found::Large { bytes: region.descriptor(granule).granules() * GRANULE_BYTES }
             }
-            GranuleUse::Large | GranuleUse::Other => Found::Nothing,
+            SpanKind::Large | SpanKind::Other => Found::Nothing,
         }
     }
 
@@ -146,46 +127,46 @@ impl<P: Pages> Heap<P> {
 
     /// Gives the calling thread a cache. `None`: closed, or no memory or number for one; the thread is then served
     /// without.
-    pub fn register(&self) -> Option<Cached<'_, P>> {
+    pub fn register(&self) -> Option<LocalHeap<'_, P>> {
         if self.is_closed() || !self.depot.prepare() {
             return None;
         }
-        let me = match self.owners.adopt(&self.depot)? {
-            Adopted::Rested(me) => return Some(self.cached(me)),
-            Adopted::Empty(me) => me,
+        let (me, is_empty) = match self.shared().adopt()? {
+            Adopted::Parked(me) => (me, false),
+            Adopted::Empty(me) => (me, true),
         };
-        let cached = self.cached(me);
-        cached.cache.begin();
-        Some(cached)
+        // SAFETY: adopted just now, for the calling thread.
+        let local = unsafe { self.local(me) };
+        if is_empty {
+            local.cache.begin();
+        }
+        Some(local)
     }
 
-    /// The cache of number `me`, for the thread that has it.
-    pub fn cached(&self, me: OwnerIndex) -> Cached<'_, P> {
-        Cached {
-            // SAFETY: `register` made it.
-            cache: unsafe { cache_of(&self.owners, me) },
-            me,
-            depot: &self.depot,
-            owners: &self.owners,
-            own: core::marker::PhantomData,
-        }
+    /// Local heap number `me`.
+    ///
+    /// # Safety
+    /// The calling thread has it, from `register` to `unregister` or `park`.
+    pub unsafe fn local(&self, me: LocalIndex) -> LocalHeap<'_, P> {
+        // SAFETY: the caller's promise.
+        unsafe { LocalHeap::new(self.shared(), me) }
     }
 
     /// What gives memory back.
     pub fn purge(&self) -> Purge<'_, P> {
-        Purge { others: self.others(), ticks: &self.ticks }
+        Purge { shared: self.shared(), ticks: &self.ticks }
     }
 
     /// In the child of a fork, before it does anything else: the threads of all other caches are gone.
-    pub fn note_fork(&self, me: Option<OwnerIndex>) {
-        self.depot.hand.reset();
+    pub fn note_fork(&self, me: Option<LocalIndex>) {
+        self.depot.in_flight.reset();
         self.depot.forget_claims();
-        self.owners.forget_claims();
+        self.registry.forget_claims();
         self.depot.recount();
         self.recount_mapped();
         self.depot.forget_watcher();
-        self.owners.note_gone(me);
-        // Whoever had taken the alarm may be gone as well.
+        self.registry.note_lost_in_fork(me);
+        // Whoever had taken the purge signal may be gone as well.
         self.purge().raise_if_unpurged();
     }
 
@@ -195,78 +176,78 @@ impl<P: Pages> Heap<P> {
         self.depot.os.recount(self.committed());
     }
 
-    /// Which threads have caches.
-    pub fn owners(&self) -> &Owners {
-        &self.owners
+    /// Which threads have local heaps.
+    pub fn registry(&self) -> &ThreadRegistry {
+        &self.registry
     }
 
-    /// The caches, as other threads than theirs see them.
-    pub fn others(&self) -> Others<'_, P> {
-        Others { depot: &self.depot, owners: &self.owners }
+    /// What all local heaps share.
+    pub fn shared(&self) -> Shared<'_, P> {
+        Shared { depot: &self.depot, registry: &self.registry }
     }
 
     /// Takes the cache from the calling thread; its blocks go home and its slabs to the depot.
-    pub fn unregister(&self, cached: &Cached<'_, P>) {
+    pub fn unregister(&self, local: &LocalHeap<'_, P>) {
         if !self.is_closed() {
-            cached.drain();
-            self.owners.orphan(&self.depot, cached.me);
+            local.drain();
+            self.shared().abandon(local.me);
         }
     }
 
     /// Takes the cache from the calling thread, which ends: the next thread has it as it is, if one begins before a
-    /// turn of purging, or somebody who would use new memory, gives home what is in it.
-    pub fn rest(&self, cached: &Cached<'_, P>) {
+    /// epoch, or somebody who would use new memory, gives home what is in it.
+    pub fn park(&self, local: &LocalHeap<'_, P>) {
         // First: a closed heap has no caches any more.
         if self.is_closed() {
             return;
         }
         // As if all that rest had as much.
-        let most = REST_BYTES_ALL.max(self.depot.budget.held() / REST_SHARE) / (1 + self.owners.resting());
-        let may_rest = !self.depot.is_pressed() && cached.cache.may_rest(most);
-        if may_rest && self.owners.rest(&self.depot, cached.me) {
+        let most = PARKED_BYTES_ALL.max(self.depot.budget.held() / PARKED_SHARE) / (1 + self.registry.parked());
+        let may_park = !self.depot.is_pressed() && local.cache.may_park(most);
+        if may_park && self.shared().park(local.me) {
             return;
         }
-        self.unregister(cached);
+        self.unregister(local);
     }
 
     /// Empties the cache of the calling thread, which goes on: its blocks go home and its slabs to the depot.
-    pub fn flush(&self, cached: &Cached<'_, P>) {
+    pub fn flush(&self, local: &LocalHeap<'_, P>) {
         if !self.is_closed() {
-            cached.drain();
-            self.owners.give_all(&self.depot, cached.me);
+            local.drain();
+            self.shared().give_all(local.me);
         }
     }
 
     /// Does any thread other than the caller's have a cache?
     pub fn has_other_threads(&self, registered: bool) -> bool {
-        self.owners.in_use() > usize::from(registered)
+        self.registry.in_use() > usize::from(registered)
     }
 
     /// A block of `class`; null at the end of memory.
-    pub fn allocate_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex) -> *mut u8 {
-        match cached {
+    pub fn allocate_small(&self, local: Option<&LocalHeap<'_, P>>, class: ClassIndex) -> *mut u8 {
+        match local {
             _ if self.is_closed() => {
                 let bytes = shape(class).bytes as usize;
                 // All the alignment that the class promises.
                 self.allocate_late(bytes, 1 << bytes.trailing_zeros())
             }
-            Some(cached) => {
-                // The caller may have looked before it got this cache, which may be one that rested.
-                let block = cached.cache.tops().pop(class);
-                if block.is_null() { cached.allocate(class) } else { block }
+            Some(local) => {
+                // The caller may have looked before it got this cache, which may be one that parked.
+                let block = local.cache.tops().pop(class);
+                if block.is_null() { local.allocate(class) } else { block }
             }
-            None => take_one(&self.depot, &self.owners, class, &self.others()),
+            None => self.shared().take_one(class),
         }
     }
 
     /// Frees a block of `class`.
-    pub fn free_small(&self, cached: Option<&Cached<'_, P>>, class: ClassIndex, block: *mut u8) {
-        match cached {
+    pub fn free_small(&self, local: Option<&LocalHeap<'_, P>>, class: ClassIndex, block: *mut u8) {
+        match local {
             _ if self.is_closed() => {}
             // As in `allocate_small`.
-            Some(cached) if cached.cache.tops().push(class, block) => {}
-            Some(cached) => cached.free(class, block),
-            None => self.owners.dissolve(&self.depot, None, class, &[block]),
+            Some(local) if local.cache.tops().push(class, block) => {}
+            Some(local) => local.free(class, block),
+            None => self.shared().flush(None, class, &[block]),
         }
     }
 
@@ -281,7 +262,7 @@ impl<P: Pages> Heap<P> {
     /// Gives back the pages of all free memory; the address space stays.
     pub fn release_free(&self) {
         if !self.is_closed() {
-            self.purge().turn(Due::All, || false);
+            self.purge().epoch(Due::All, || false);
         }
     }
 
@@ -290,9 +271,9 @@ impl<P: Pages> Heap<P> {
     /// # Safety
     /// No other thread is in the heap, or uses it again.
     pub unsafe fn empty_caches(&self) -> bool {
-        self.others().empty_resting();
-        self.owners.note_gone(None);
-        self.others().adopt_gone();
+        self.shared().flush_parked();
+        self.registry.note_lost_in_fork(None);
+        self.shared().adopt_lost();
         let mut regions = self.depot.regions.iter();
         let are_unused = regions.all(|region| region.committed_chunks().all(|chunk| region.is_unused(chunk)));
         are_unused && self.depot.mappings.iter().next().is_none()
@@ -315,7 +296,7 @@ impl<P: Pages> Heap<P> {
     /// No other thread runs, and nobody touches a block again; a late free or malloc is served.
     pub unsafe fn release(&self) -> (usize, usize) {
         // Not for the memory: a block that an ended thread has freed twice is noticed when it comes home.
-        self.others().empty_resting();
+        self.shared().flush_parked();
         // SAFETY: the caller's promise.
         unsafe { self.close(true) }
     }
@@ -329,7 +310,7 @@ impl<P: Pages> Heap<P> {
         self.closed.store(1, Ordering::Relaxed);
         let before = self.depot.os.mapped();
         // SAFETY: the caller's promise.
-        unsafe { self.owners.release(&self.depot) };
+        unsafe { self.registry.release(&self.depot) };
         // SAFETY: the caller's promise.
         unsafe { self.depot.release(also_live) };
         (before, before - self.depot.os.mapped())
@@ -344,12 +325,12 @@ impl<P: Pages> Heap<P> {
             return self.allocate_late(size, align);
         }
         // Before new memory is used.
-        self.others().adopt_gone();
+        self.shared().adopt_lost();
         let block = large::allocate(&self.depot, size, align, zeroed);
         if block.is_null() {
-            self.others().take_stashes();
-            // What a purge has in hand comes back when it is through with its chunk.
-            platform::wait_briefly(|| self.depot.hand.is_empty());
+            self.shared().take_stashes();
+            // What a purge has in flight comes back when it is through with its chunk.
+            platform::wait_briefly(|| self.depot.in_flight.is_empty());
             return large::allocate(&self.depot, size, align, zeroed);
         }
         block

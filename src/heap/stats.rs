@@ -9,11 +9,11 @@
 
 use super::Heap;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
-use crate::granule_map::{Region, SlabRef};
+use crate::local::ThreadCache;
+use crate::pagemap::{Region, SlabRef};
 use crate::size_class::{CLASS_COUNT, all, shape};
-use crate::slab::GranuleUse;
+use crate::slab::SpanKind;
 use crate::sys::Pages;
-use crate::thread_cache::{ThreadCache, caches};
 use crate::units::GranuleIndex;
 
 /// What the allocator has done and holds: [`stats`](crate::stats). All sizes in bytes.
@@ -63,7 +63,7 @@ pub struct Stats {
     /// Times that blocks went from slabs to a thread cache.
     pub refills: u64,
     /// Times that blocks went from a thread cache to slabs.
-    pub dissolves: u64,
+    pub flushes: u64,
     /// Calls of the operating system for memory.
     pub os_calls: u64,
     /// Those of them that gave pages back (`madvise`).
@@ -153,7 +153,7 @@ impl<P: Pages> Heap<P> {
                     }
                 });
             }
-            for (cache, class) in caches(&self.owners).flat_map(|cache| all().map(move |class| (cache, class))) {
+            for (cache, class) in self.registry.caches().flat_map(|cache| all().map(move |class| (cache, class))) {
                 stats[class.get()].cached += cache.blocks(class) as u64;
             }
         }
@@ -170,7 +170,7 @@ impl<P: Pages> Heap<P> {
             held_peak: self.depot.held_peak() as u64,
             os_calls: self.depot.os.calls(),
             purges: self.depot.os.purges(),
-            threads: self.owners.in_use() as u64,
+            threads: self.registry.in_use() as u64,
             disabled: self.depot.settings.is_disabled(),
             ..Stats::default()
         };
@@ -210,7 +210,7 @@ impl<P: Pages> Heap<P> {
         stats.committed = self.committed() as u64;
         stats.metadata = stats.committed.saturating_sub(heap as u64 + mapping_bytes);
         stats.free += heap.saturating_sub(granules_used * GRANULE_BYTES) as u64;
-        // Cached blocks were counted as live, being not free in their slabs.
+        // LocalHeap blocks were counted as live, being not free in their slabs.
         stats.live = stats.live.saturating_sub(stats.cached) + stats.large;
         stats
     }
@@ -220,7 +220,7 @@ impl<P: Pages> Heap<P> {
         let depot = &self.depot;
         let regions: usize = depot.regions.iter().map(Region::committed).sum();
         let tables = depot.mappings.table_bytes() + depot.groups.bytes();
-        regions + depot.mapping_bytes() + tables + depot.magazines.committed() + self.owners.committed()
+        regions + depot.mapping_bytes() + tables + depot.magazines.committed() + self.registry.committed()
     }
 
     /// Bytes of the pages of a slab that have had a block since they were last given back.
@@ -237,10 +237,10 @@ impl<P: Pages> Heap<P> {
     }
 
     fn count_caches(&self, stats: &mut Stats) {
-        for counts in caches(&self.owners).map(ThreadCache::counts) {
+        for counts in self.registry.caches().map(ThreadCache::counts) {
             stats.cached += counts.cached_bytes as u64;
             stats.refills += counts.refills;
-            stats.dissolves += counts.dissolves;
+            stats.flushes += counts.flushes;
         }
     }
 
@@ -270,12 +270,12 @@ impl<P: Pages> Heap<P> {
         let members = group.partial.members(chunk % GROUP_CHUNKS);
         for bit in 0..CHUNK_GRANULES {
             let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + bit);
-            let granule_use = region.granule_use(granule);
+            let span_kind = region.span_kind(granule);
             if busy >> bit & 1 == 0 {
-                assert_eq!(granule_use, GranuleUse::Other, "free granule {granule:?} has a use");
+                assert_eq!(span_kind, SpanKind::Other, "free granule {granule:?} has a use");
             }
             if members >> bit & 1 != 0 {
-                assert!(matches!(granule_use, GranuleUse::Slab(_)), "member {granule:?} is no slab");
+                assert!(matches!(span_kind, SpanKind::Slab(_)), "member {granule:?} is no slab");
                 assert!(region.descriptor(granule).is_queued(), "member {granule:?} is not queued");
             }
         }
@@ -315,19 +315,18 @@ fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
         next = next.max(chunk * CHUNK_GRANULES);
         while next < end {
             let granule = GranuleIndex::new(next);
-            next += match region.granule_use(granule) {
-                GranuleUse::Other => {
-                    let is_free =
-                        |&granule: &usize| region.granule_use(GranuleIndex::new(granule)) == GranuleUse::Other;
+            next += match region.span_kind(granule) {
+                SpanKind::Other => {
+                    let is_free = |&granule: &usize| region.span_kind(GranuleIndex::new(granule)) == SpanKind::Other;
                     found(Begin::Free);
                     (next..end).take_while(is_free).count().max(1)
                 }
-                GranuleUse::Large => {
+                SpanKind::Large => {
                     let granules = region.descriptor(granule).granules().max(1);
                     found(Begin::Large { granules });
                     granules
                 }
-                GranuleUse::Slab(class) => {
+                SpanKind::Slab(class) => {
                     found(Begin::Slab(SlabRef::new(region, granule, class)));
                     shape(class).granules.into()
                 }

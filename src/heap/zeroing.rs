@@ -5,7 +5,7 @@
 //!               last user, and is going to be by the next: to give back what nobody wrote costs nothing, and to clear it
 //!               brings it into memory; what was written throughout is cleared at a third of what its page faults cost
 //! # Decision    what was given back tells by its time how much there was; after one with many pages, the next chances are
-//!               passed by (`depot::pause`)
+//!               passed by (`purge::pause`)
 //! # Checked by  the tests below
 //! ```
 
@@ -63,7 +63,7 @@ fn give_back_dirty<P: Pages>(depot: &Depot<P>, span: &Span<'_>) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::heap::Heap;
-    use crate::heap::purging::{heap, release};
+    use crate::heap::tests::purging::{heap, release};
     use crate::options::Options;
     use crate::sys::fake::FakePages;
 

@@ -7,7 +7,7 @@
 //! # Ordering    RELEASE-BLOCK: `release` (Release) -> `claim`, `claim_all` (Acquire): what the last user wrote
 //!               happens before what the next one does.
 //! # Progress    wait-free, but for a partial claim's re-reads, which other claims alone can cause
-//! # Not here    which slab is asked (see `owner`), who queues a slab that was exhausted (see `slab`)
+//! # Not here    which slab is asked (see `local::fill`), who queues a slab that was exhausted (see `slab`)
 //! # Checked by  loom_tests/bitmap.rs, tests/cross_thread.rs
 //! ```
 

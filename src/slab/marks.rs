@@ -9,7 +9,7 @@
 //! # Ordering    MARK: `purged`, then the release of the page's blocks; their claim, then `used`. The blocks' own edge
 //!               (RELEASE-BLOCK) orders them.
 //! # Progress    wait-free
-//! # Checked by  loom_tests/page_purge.rs
+//! # Checked by  loom_tests/slab_pages.rs
 //! ```
 
 use crate::config::GRANULE_BYTES;

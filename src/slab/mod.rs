@@ -3,24 +3,23 @@
 //! ```text
 //! # Role        the slab descriptor (`Slab`) and where its bitmap lies (`ChunkMeta`)
 //! # Accounting  in use + in magazines + free bits == `SizeClass::blocks`
-//! # Invariants  I1: unless `loose` is set, exactly one place has the slab: an owner (current, list or notify
+//! # Invariants  I1: unless `detached` is set, exactly one place has the slab: an owner (current, list or notify
 //!                   stack), the depot's partial set, or the thread that has just taken it from one of these.
 //!                   That place is the slab's holder.
-//!               I2: a slab that is loose has no free block, or the thread that released the first block of
+//!               I2: a slab that is detached has no free block, or the thread that released the first block of
 //!                   some word is on its way to queue it.
 //!               I3: `class`, `granules`, `back` change only while every block is claimed by one thread.
-//! # Ordering    QUEUE-SLAB: the swaps of `loose` (AcqRel) are totally ordered. `leave_queue` looks for bits after
+//! # Ordering    QUEUE-SLAB: the swaps of `detached` (AcqRel) are totally ordered. `leave_queue` looks for bits after
 //!               its swap; `enter_queue` comes after the release of a bit. Whichever swap is second sees the
 //!               other side's work, so a free block is never forgotten.
 //!               LAST-WORD: `after_full_word` orders the looks of two threads that fill a slab's last two words.
 //! # Progress    wait-free
-//! # Not here    who queues where (see `owner`, `depot`)
+//! # Not here    who queues where (see `local::flush`, `depot`)
 //! # Checked by  loom_tests/slab_queue.rs
 //! ```
 
 pub mod bitmap;
 pub mod marks;
-pub mod page_purge;
 
 use crate::config::CHUNK_GRANULES;
 use crate::size_class::{CLASS_COUNT, NEAR_BLOCKS};
@@ -46,7 +45,7 @@ pub struct Slab {
     /// Word where the holder's next claim starts; only the holder uses it.
     cursor: AtomicU16,
     /// 1 while no place holds the slab (I1). 0 in free granules: a slab is held when it is made and when it is retired.
-    loose: AtomicU8,
+    detached: AtomicU8,
     /// Granules from the start of the span to this granule (a slab has at most `SLAB_GRANULES_MAX`).
     back: AtomicU8,
     /// 1 if the span is a large block whose pages came from elsewhere.
@@ -54,7 +53,7 @@ pub struct Slab {
     /// 1 if the span is a large block of which the kernel is advised that huge pages are welcome.
     advised: AtomicU8,
     /// Only its swaps matter: see `after_full_word`.
-    turn: AtomicU8,
+    last_word: AtomicU8,
     /// What a purge remembers of this granule's pages.
     pub marks: PageMarks,
     /// The first words of the bitmap.
@@ -78,11 +77,11 @@ impl Slab {
             link: AtomicU32::new(0),
             granules: AtomicU32::new(0),
             cursor: AtomicU16::new(0),
-            loose: AtomicU8::new(0),
+            detached: AtomicU8::new(0),
             back: AtomicU8::new(0),
             moved: AtomicU8::new(0),
             advised: AtomicU8::new(0),
-            turn: AtomicU8::new(0),
+            last_word: AtomicU8::new(0),
             marks: PageMarks::new(),
             near: core::array::from_fn(|_| FreeWord::new(0)),
         }
@@ -98,7 +97,7 @@ impl Slab {
         self.back.store(0, Ordering::Relaxed);
         self.moved.store(0, Ordering::Relaxed);
         self.advised.store(0, Ordering::Relaxed);
-        // `loose` is 0 already, and a late `enter_queue` may be swapping it just now.
+        // `detached` is 0 already, and a late `enter_queue` may be swapping it just now.
     }
 
     /// Marks this granule as lying `granules` behind the start of its slab; `clean` pages of it were never written.
@@ -201,13 +200,13 @@ impl Slab {
     pub fn enter_queue(&self) -> bool {
         if bug("enter by load") {
             // ordering: none that would help.
-            let was = self.loose.load(Ordering::Acquire);
-            self.loose.store(0, Ordering::Release);
+            let was = self.detached.load(Ordering::Acquire);
+            self.detached.store(0, Ordering::Release);
             return was == 1;
         }
         let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] after the caller's release of a bit; before `leave_queue`'s look at it.
-        self.loose.swap(0, order) == 1
+        self.detached.swap(0, order) == 1
     }
 
     /// The holder found no more free block and lets go. `has_free` looks at the bitmap. `true`: a block came back
@@ -217,7 +216,7 @@ impl Slab {
     pub fn leave_queue(&self, has_free: impl Fn() -> bool) -> bool {
         let order = if bug("relaxed queue swaps") { Ordering::Relaxed } else { Ordering::AcqRel };
         // ordering: AcqRel [QUEUE-SLAB] the swap comes before the look; pairs with `enter_queue`.
-        self.loose.swap(1, order);
+        self.detached.swap(1, order);
         if bug("leave without a look") {
             return false;
         }
@@ -232,13 +231,13 @@ impl Slab {
             return;
         }
         // ordering: AcqRel [LAST-WORD] pairs with itself in the other thread: swaps are totally ordered.
-        self.turn.swap(1, Ordering::AcqRel);
+        self.last_word.swap(1, Ordering::AcqRel);
     }
 
     /// Is the slab in some queue? For `check()` at rest.
     pub fn is_queued(&self) -> bool {
         // ordering: Relaxed, for a caller that knows that nothing moves.
-        self.loose.load(Ordering::Relaxed) == 0
+        self.detached.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -287,7 +286,7 @@ impl ChunkMeta {
 
 /// What a granule is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GranuleUse {
+pub enum SpanKind {
     /// Free, or inside a large block.
     Other,
     /// Part of a slab of that class.
@@ -299,11 +298,11 @@ pub enum GranuleUse {
 /// The same in one byte: 0, the class + 1, or `LARGE`.
 ///
 /// # Invariants
-/// I4: at most `LARGE`; only `UseCell` makes others than `of`.
+/// I4: at most `LARGE`; only `KindCell` makes others than `of`.
 #[derive(Clone, Copy, Debug)]
-pub struct UseByte(u8);
+pub struct KindByte(u8);
 
-impl UseByte {
+impl KindByte {
     /// How many there are.
     pub const COUNT: usize = CLASS_COUNT + 2;
     const LARGE: u8 = CLASS_COUNT as u8 + 1;
@@ -323,39 +322,39 @@ impl UseByte {
 
 /// Where a granule's use is kept. Zeroed memory is `Other`.
 #[derive(Debug)]
-pub struct UseCell(AtomicU8);
+pub struct KindCell(AtomicU8);
 
-impl Default for UseCell {
+impl Default for KindCell {
     fn default() -> Self {
         Self(AtomicU8::new(0))
     }
 }
 
-impl UseCell {
+impl KindCell {
     /// The byte of the use.
     #[inline(always)]
-    pub fn byte(&self) -> UseByte {
+    pub fn byte(&self) -> KindByte {
         // ordering: Relaxed; the caller owns a block there, or will check again when it does.
-        UseByte(self.0.load(Ordering::Relaxed))
+        KindByte(self.0.load(Ordering::Relaxed))
     }
 
     /// The use.
     #[inline]
-    pub fn get(&self) -> GranuleUse {
+    pub fn get(&self) -> SpanKind {
         match self.byte() {
-            UseByte(0) => GranuleUse::Other,
-            UseByte(UseByte::LARGE) => GranuleUse::Large,
-            UseByte(byte) => GranuleUse::Slab(ClassIndex::new(byte - 1)),
+            KindByte(0) => SpanKind::Other,
+            KindByte(KindByte::LARGE) => SpanKind::Large,
+            KindByte(byte) => SpanKind::Slab(ClassIndex::new(byte - 1)),
         }
     }
 
     /// Says what the granule is used for; only for the holder of its span.
     #[inline]
-    pub fn set(&self, granule_use: GranuleUse) {
-        let byte = match granule_use {
-            GranuleUse::Other => UseByte(0),
-            GranuleUse::Slab(class) => UseByte::of(class),
-            GranuleUse::Large => UseByte(UseByte::LARGE),
+    pub fn set(&self, span_kind: SpanKind) {
+        let byte = match span_kind {
+            SpanKind::Other => KindByte(0),
+            SpanKind::Slab(class) => KindByte::of(class),
+            SpanKind::Large => KindByte(KindByte::LARGE),
         };
         // ordering: Relaxed; published with the span's first block, or with the span's freeing.
         self.0.store(byte.0, Ordering::Relaxed);

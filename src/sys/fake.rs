@@ -26,7 +26,7 @@ const STRANGER: u8 = 0x5a;
 pub(crate) enum Refuse {
     None,
     /// That call only.
-    Call(u64),
+    PurgeRequest(u64),
     /// That call and all after it.
     From(u64),
 }
@@ -131,7 +131,7 @@ impl FakePages {
     pub(crate) fn refuse(&self, what: Refuse) {
         let (first, last) = match what {
             Refuse::None => (u64::MAX, 0),
-            Refuse::Call(number) => (number, number),
+            Refuse::PurgeRequest(number) => (number, number),
             Refuse::From(number) => (number, u64::MAX),
         };
         self.calls.store(0, Ordering::SeqCst);

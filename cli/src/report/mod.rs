@@ -53,7 +53,7 @@ pub(crate) const UNITS: Units = Units {
         "large_blocks",
         "threads",
         "refills",
-        "dissolves",
+        "flushes",
         "os_calls",
         "purges",
         "minor_faults",

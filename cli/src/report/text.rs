@@ -66,7 +66,7 @@ fn figures(text: &mut String, record: &Record) {
     line(
         text,
         "work",
-        &format!("{} refills, {} dissolves, {} OS calls", count("refills"), count("dissolves"), count("os_calls")),
+        &format!("{} refills, {} flushes, {} OS calls", count("refills"), count("flushes"), count("os_calls")),
     );
     line(text, "metadata", &size("metadata"));
     line(text, "resident", &format!("{} at the end", size("resident")));

@@ -113,8 +113,7 @@ fn summary_has_the_figures_of_the_record() {
         found.unwrap_or_else(|| panic!("no {name} in {summary}")).trim().to_string()
     };
     let count = |name| figure(&record, name);
-    let work =
-        format!("{} refills, {} dissolves, {} OS calls", count("refills"), count("dissolves"), count("os_calls"));
+    let work = format!("{} refills, {} flushes, {} OS calls", count("refills"), count("flushes"), count("os_calls"));
     assert_eq!(line("work"), work);
     let in_use =
         format!("{} slabs, {} large blocks, {} threads", count("slabs"), count("large_blocks"), count("threads"));

@@ -8,7 +8,7 @@
 //! # Invariants  I1: after a refusal, a range is touched only if it was found to be ours: mapped into the hole by this
 //!                   thread, or bearing the mark.
 //! # Not here    whether to try again (see `heap::large`)
-//! # Checked by  heap::moving, tests/system_calls.rs
+//! # Checked by  heap::tests::moving, tests/system_calls.rs
 //! ```
 
 use super::pages::{KeepErrno, NEW, READ_WRITE, SystemPages};

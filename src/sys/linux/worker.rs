@@ -3,7 +3,7 @@
 //! ```text
 //! # Role        starts the thread, on a stack that has room, and waits for its end
 //! # Rights      those of the thread that starts it, as of any thread; it lets every signal go to the program's threads
-//! # Not here    when it is there (see `depot::worker_state`), what it does (see `front::worker`)
+//! # Not here    when it is there (see `purge::worker_state`), what it does (see `global::worker`)
 //! ```
 
 use super::cancel::NotCancelled;

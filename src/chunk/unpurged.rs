@@ -1,0 +1,54 @@
+//! Chunks in which something was freed that no purge has dealt with yet.
+//!
+//! ```text
+//! # Role        where a purge must look: all other chunks have nothing to give back
+//! # Invariants  I1: a free block or granule whose page is not purged lies in a chunk whose bit is set, or the thread
+//!                   that freed it is on its way to `note` it, or a purge is in that chunk.
+//! # Ordering    NOTE: a block's release, then the look in `note`; `take`, then a purge's look at the blocks. Whichever
+//!               is second sees the other's work, if all four are sequentially consistent. The first is a Release on
+//!               purpose: only an x86 makes it more. Elsewhere a note may be lost, and the page stays until the next
+//!               block of its chunk is freed.
+//! # Progress    wait-free
+//! # Checked by  loom_tests/purge_signal.rs
+//! ```
+
+use crate::sync::{AtomicU64, Ordering};
+
+/// A set of the chunks of a group. Zeroed memory is an empty one.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Unpurged(AtomicU64);
+
+impl Unpurged {
+    /// No chunk.
+    #[cfg(loom)]
+    #[allow(clippy::new_without_default, reason = "it is for models, which call it by name")]
+    pub fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// After something was freed in `chunk`. `true`: it is the first since the chunk was dealt with.
+    #[inline]
+    #[must_use]
+    pub fn note(&self, chunk: usize) -> bool {
+        // ordering: SeqCst [NOTE] costs a load nothing.
+        if self.0.load(Ordering::SeqCst) >> chunk & 1 != 0 {
+            return false;
+        }
+        // ordering: AcqRel [ALARM] before the purge signal is raised; pairs with `take`.
+        self.0.fetch_or(1 << chunk, Ordering::AcqRel) >> chunk & 1 == 0
+    }
+
+    /// Before a purge looks at `chunk`: `false` where there is nothing to do.
+    #[must_use]
+    pub fn take(&self, chunk: usize) -> bool {
+        // ordering: SeqCst [NOTE] before the look at the blocks.
+        self.0.fetch_and(!(1 << chunk), Ordering::SeqCst) >> chunk & 1 != 0
+    }
+
+    /// The chunks, at some moment.
+    pub fn chunks(&self) -> u64 {
+        // ordering: Acquire [ALARM] whoever saw the purge signal sees what was noted before.
+        self.0.load(Ordering::Acquire)
+    }
+}

@@ -1,0 +1,110 @@
+//! The end of the process: everything is given back, as late as the platform allows.
+//!
+//! See `sys::linux::end` for the order of things.
+
+use super::{HEAP, census, stats_record, thread, worker};
+use crate::options::AtExit;
+use crate::sync::{AtomicU8, Ordering};
+use crate::sys::platform::{ProcessEnd, Unloading, arrange_release, decimal, flush_stdio, line, other_threads};
+
+struct Process;
+
+/// Run by the C library when the program, or the library that this is linked into, ends. The number sorts it before
+/// all others, and they are run backwards.
+#[used]
+#[unsafe(link_section = ".fini_array.00000")]
+static AT_END: extern "C" fn() = at_end;
+
+static UNLOADING: Unloading = Unloading::new();
+
+/// Run by the C library when the program, or the library that this is linked into, begins.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_BEGIN: extern "C" fn() = at_begin;
+
+extern "C" fn at_begin() {
+    UNLOADING.begin();
+}
+
+/// 1 once a second thread was told of.
+static HAS_THREADS: AtomicU8 = AtomicU8::new(0);
+
+/// There is a second thread with a cache. If this is a library that was there at the program's start, what its constructor
+/// has registered comes too late at the end of the process, and this in time.
+pub(super) fn note_second_thread() {
+    // ordering: Relaxed, both; twice would do no harm.
+    if HAS_THREADS.load(Ordering::Relaxed) == 0 && HAS_THREADS.swap(1, Ordering::Relaxed) == 0 {
+        UNLOADING.begin();
+    }
+}
+
+extern "C" fn at_end() {
+    arrange_release::<Process>();
+}
+
+impl ProcessEnd for Process {
+    fn end_of_process() {
+        // The C library's malloc is never unloaded.
+        let is_unloading = UNLOADING.take() && !HEAP.depot().settings.serves_c_library();
+        if is_unloading {
+            stats_record::unload();
+        }
+        if HEAP.is_closed() {
+            return;
+        }
+        stats_record::write_at_end();
+        if HEAP.depot().os.mapped() == 0 {
+            return;
+        }
+        let settings = &HEAP.depot().settings;
+        if !settings.serves_c_library() {
+            thread::disarm();
+            worker::end();
+        }
+        let (unmapped, mapped) = match settings.at_exit() {
+            AtExit::All if !settings.serves_c_library() => unmap(is_unloading),
+            AtExit::All | AtExit::Unused => {
+                HEAP.release_free();
+                (0, HEAP.depot().os.mapped())
+            }
+            AtExit::None => (0, HEAP.depot().os.mapped()),
+        };
+        if settings.report_exit() {
+            report_bytes(unmapped, mapped);
+        }
+    }
+}
+
+/// Unmaps what can be: everything, if no other thread runs, or if the library is being unloaded and nothing in it is live.
+/// Returns the bytes unmapped, and those mapped before.
+fn unmap(is_unloading: bool) -> (usize, usize) {
+    if is_unloading {
+        thread::abandon();
+    }
+    // SAFETY: `dlclose` lets no thread call, or be in, this library again.
+    let nothing_is_live = is_unloading && unsafe { HEAP.empty_caches() };
+    let (mapped, unmapped) =
+        if nothing_is_live || !other_threads(|| is_unloading || HEAP.has_other_threads(thread::is_registered())) {
+            // Buffers of stdio may lie in our blocks; afterwards, nothing is left to be written from them.
+            if !nothing_is_live {
+                flush_stdio();
+            }
+            thread::abandon();
+            if !census::was_told() {
+                HEAP.recount_mapped();
+            }
+            // SAFETY: no other thread runs; all destructors have, and stdio has nothing left to do. Or nobody has a block.
+            unsafe { HEAP.release() }
+        } else if is_unloading {
+            // SAFETY: as above; the caches are empty.
+            unsafe { HEAP.release_unused() }
+        } else {
+            HEAP.release_free();
+            (HEAP.depot().os.mapped(), 0)
+        };
+    (unmapped, mapped)
+}
+
+fn report_bytes(unmapped: usize, mapped: usize) {
+    line(&[b"magalloc: exit: unmapped ", &decimal(unmapped), b" of ", &decimal(mapped), b" mapped bytes"]);
+}

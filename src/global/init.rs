@@ -1,0 +1,116 @@
+//! The beginning: which options hold.
+//!
+//! ```text
+//! # Errors      another `Magalloc` comes too late: one line on standard error names the options that it has for nothing
+//! # States      Unset -> Builder -> Reading -> Final. The first call of the process brings its `Magalloc`'s options; the
+//!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
+//!               later occasion.
+//! # Progress    one thread reads; others go on meanwhile with what holds so far, but get no cache: where the allocator is
+//!               disabled, no thread may have one (see `disabled`)
+//! ```
+
+use super::{HEAP, fallback, stats_record};
+use crate::environment;
+use crate::options::{Options, SoftLimit};
+use crate::sync::{AtomicPtr, AtomicU8, Ordering};
+use crate::sys::platform::{has_environment, line};
+
+const UNSET: u8 = 0;
+const BUILDER: u8 = 1;
+const READING: u8 = 2;
+const FINAL: u8 = 3;
+
+static STATE: AtomicU8 = AtomicU8::new(UNSET);
+
+/// The options that came last and have nothing more to do: a name, never looked behind.
+static SETTLED: AtomicPtr<Options> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Looks at late options so far; `LOOKS_MAX` once it was said that some are ignored.
+static LOOKS: AtomicU8 = AtomicU8::new(0);
+/// A program has few values of `Magalloc`. Two that are used in turn would have the environment read with each slow path,
+/// while the program may be changing it.
+const LOOKS_MAX: u8 = 8;
+
+/// Takes over the options of whoever comes first, and the environment's.
+#[inline]
+pub(super) fn configure(options: &Options) {
+    // ordering: Acquire pairs with Release where it is stored, after `STATE`: see `is_reading`.
+    if !core::ptr::eq(SETTLED.load(Ordering::Acquire), options) {
+        configure_now(options);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn configure_now(options: &Options) {
+    // ordering: Acquire pairs with Release below: whoever sees that all is said sees what.
+    let before = STATE.load(Ordering::Acquire);
+    if before == FINAL {
+        // ordering: Release, see `configure`.
+        SETTLED.store(core::ptr::from_ref(options).cast_mut(), Ordering::Release);
+        return tell_ignored(options);
+    }
+    if options.environment && !has_environment() {
+        // ordering: Relaxed; settings are independent values, and one that is seen late does no harm.
+        if STATE.compare_exchange(UNSET, BUILDER, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            HEAP.configure(options);
+        }
+        return;
+    }
+    // ordering: Relaxed; Acquire pairs with Release below. Whoever is late comes here again with its next slow path.
+    if before == READING || STATE.compare_exchange(before, READING, Ordering::Relaxed, Ordering::Acquire).is_err() {
+        return;
+    }
+    let builder = options;
+    let mut options = *builder;
+    environment::read(&mut options);
+    if before == BUILDER {
+        HEAP.reconfigure(builder, &options);
+    } else {
+        HEAP.configure(&options);
+    }
+    if options.disable {
+        fallback::disable();
+    }
+    if options.stats_on_sigterm && options.stats_file.is_some() {
+        stats_record::write_on_sigterm();
+    }
+    // ordering: Release pairs with Acquire above and in `is_reading`: all that the options say.
+    STATE.store(FINAL, Ordering::Release);
+    // ordering: Release, see `configure`.
+    SETTLED.store(core::ptr::from_ref(builder).cast_mut(), Ordering::Release);
+}
+
+/// Is a thread, perhaps this one, just finding out which options hold? If not, after `configure`, it is known whether the
+/// allocator is disabled, as far as there is an environment.
+pub(super) fn is_reading() -> bool {
+    // ordering: Acquire pairs with Release in `configure_now`.
+    STATE.load(Ordering::Acquire) == READING
+}
+
+/// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.
+fn tell_ignored(options: &Options) {
+    // ordering: Relaxed, both; the line is all that there is to do. Beyond the most by as many as there are threads.
+    if LOOKS.load(Ordering::Relaxed) >= LOOKS_MAX || LOOKS.fetch_add(1, Ordering::Relaxed) >= LOOKS_MAX {
+        return;
+    }
+    let mut options = *options;
+    environment::read_again(&mut options);
+    // Files are not read any more: a sandbox may have come. A share is taken for the one that holds.
+    let soft_limit = match options.soft_limit {
+        SoftLimit::CgroupPercent(_) => HEAP.depot().settings.soft_limit(),
+        SoftLimit::None | SoftLimit::Bytes(_) => options.soft_limit_bytes(|| None),
+    };
+    // The first is the line's beginning; a name that is not wanted is empty.
+    let mut parts: [&[u8]; 1 + Options::NAMED_MAX] = [b""; 1 + Options::NAMED_MAX];
+    let mut last = 0;
+    HEAP.depot().settings.for_each_difference(&options, soft_limit, |name| {
+        last += 1;
+        parts[last] = name;
+    });
+    // ordering: Relaxed, likewise.
+    if last != 0 && LOOKS.swap(LOOKS_MAX, Ordering::Relaxed) < LOOKS_MAX {
+        parts[0] = b"magalloc: the options of the first Magalloc hold; those of another one are ignored:";
+        line(&parts);
+    }
+}

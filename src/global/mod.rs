@@ -1,0 +1,122 @@
+//! The front door: the one static heap, each thread's place in it, and `GlobalAlloc`.
+//!
+//! ```text
+//! # Role        the fast path of malloc and free; where it cannot serve, `thread` finds out why
+//! # Not here    anything that a test would want to make twice
+//! ```
+
+mod builder;
+mod census;
+mod exit;
+mod fallback;
+mod global_alloc;
+mod init;
+mod paths;
+mod stats_record;
+mod thread;
+mod tls;
+mod unsized_free;
+mod worker;
+
+use crate::heap::{ClassStats, Heap, Stats};
+use crate::size_class::CLASS_COUNT;
+use crate::sys::platform::SystemPages;
+
+pub use builder::Magalloc;
+
+/// The heap of this process, or of this library's copy of the allocator.
+static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
+
+/// What the allocator holds and has done, at this moment. Stops nobody; takes some milliseconds for each GiB of
+/// small blocks.
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// # fn main() {
+/// let before = magalloc::stats().live;
+/// let block = vec![1_u8; 1 << 20];
+/// assert!(magalloc::stats().live >= before + (1 << 20) || magalloc::stats().disabled);
+/// # drop(block);
+/// # }
+/// ```
+///
+/// See also [`class_stats`].
+pub fn stats() -> Stats {
+    HEAP.stats()
+}
+
+/// What each size class holds at this moment, smallest first. Takes as long as [`stats`].
+///
+/// ```
+/// for class in magalloc::class_stats().iter().filter(|class| class.live() > 0) {
+///     println!("{:>8} blocks of {} bytes", class.live(), class.block_bytes);
+/// }
+/// ```
+pub fn class_stats() -> [ClassStats; CLASS_COUNT] {
+    HEAP.class_stats()
+}
+
+/// Gives every block in this thread's cache back to its slab, and this thread's slabs to all threads: for a thread
+/// that is about to be idle, such as a runtime's "thread parks" callback. The cache fills again when it is used.
+///
+/// ```
+/// let worker = std::thread::spawn(|| {
+///     let result: u32 = vec![1, 2, 3].into_iter().sum();
+///     // This thread has nothing to do for a while.
+///     magalloc::flush_thread();
+///     result
+/// });
+/// assert_eq!(worker.join().unwrap(), 6);
+/// ```
+pub fn flush_thread() {
+    thread::flush();
+}
+
+/// Gives the pages of free memory back to the kernel, at once and from any thread, whatever the purge delay. This
+/// thread's cache is emptied first, and what ended threads have left for the next ones.
+///
+/// What stays resident:
+/// - pages in which a live block lies;
+/// - blocks that other threads have at hand: at most 1 MiB each, and the first few blocks of each size class
+///   ([`flush_thread`], called by them, empties those caches, too);
+/// - the allocator's own data: some 0.2 MB, what describes the chunks in use, and the arrays that caches have used,
+///   which stay for the next ones. These are 1 KiB each, and after a busy time some 0.4 MB for one thread, 1 MB for nine;
+/// - with [`HugePages::Always`](crate::HugePages::Always), the huge pages of which any part is in use.
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// # fn main() {
+/// drop(vec![1_u8; 50 << 20]);
+/// magalloc::purge_all();
+/// assert!(magalloc::stats().resident < 10 << 20);
+/// # }
+/// ```
+pub fn purge_all() {
+    thread::flush();
+    HEAP.release_free();
+    worker::attend();
+}
+
+/// May the preloaded library stay in the environment, for children to inherit?
+#[doc(hidden)]
+pub fn stays_in_environment() -> bool {
+    HEAP.depot().settings.children()
+}
+
+/// May a library be bound to the C library's own free? Not unless the user says so, or that is what serves.
+#[doc(hidden)]
+pub fn keeps_deepbind() -> bool {
+    let settings = &HEAP.depot().settings;
+    settings.keeps_deepbind() || settings.is_disabled()
+}
+
+/// Verifies the allocator's invariants, which hold while no thread is inside it. For tests.
+///
+/// # Panics
+/// If one is broken.
+#[doc(hidden)]
+pub fn check() {
+    HEAP.check();
+}

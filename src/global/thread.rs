@@ -1,0 +1,190 @@
+//! A thread's place in the heap: which cache it uses, from its first call to after its last.
+//!
+//! ```text
+//! # States      Fresh -> Registered -> Ended. Fresh and Ended threads look at the dummy cache, in which every class
+//!               is empty and full, so their calls land here. Where the allocator is disabled, threads stay Fresh.
+//! # End         through a pthread key, after the thread-local destructors of Rust and C++; the cache is parked (see
+//!               `Heap::park`), so a thread's first call may find a cache with blocks
+//! # Not here    where it is kept (see `place`)
+//! ```
+
+use super::tls::{self, FRESH_MAX, Place, State};
+use super::{HEAP, census, fallback, init, worker};
+use crate::local::{LocalHeap, NO_CACHE, Tops};
+use crate::options::Options;
+use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
+use crate::units::ClassIndex;
+
+static THREAD_END: ThreadEnd = ThreadEnd::new();
+
+/// What this thread's fast path looks at.
+#[inline(always)]
+pub(super) fn tops<'c>() -> &'c Tops {
+    // SAFETY: the dummy is a static; a cache is type-stable until the heap is released, and is this thread's until
+    // `tops` is set back. The reference is not kept beyond the call of malloc or free that asked for it.
+    unsafe { &*tls::tops() }
+}
+
+/// malloc at a multiple of `align`, which the class has, when the fast path found nothing.
+#[cold]
+#[inline(never)]
+pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) -> *mut u8 {
+    let local = local_heap(options);
+    if let Some(system) = fallback::system() {
+        return system.allocate_class(class, align);
+    }
+    let block = HEAP.allocate_small(local.as_ref(), class);
+    worker::attend();
+    block
+}
+
+/// free when the fast path found no room.
+#[cold]
+#[inline(never)]
+pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
+    let local = local_heap_after_frees(options);
+    if let Some(system) = fallback::system()
+        && !HEAP.owns(block)
+    {
+        return system.free(block);
+    }
+    HEAP.free_small(local.as_ref(), class, block);
+    worker::attend();
+}
+
+/// This thread's cache, made now if it is its first call; `None` where it has none (any more).
+fn local_heap(options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+    tls::with(|thread| match thread.state() {
+        State::Registered(me) => {
+            init::configure(options);
+            // SAFETY: the state says that this thread has it.
+            Some(unsafe { HEAP.local(me) })
+        }
+        State::Registering | State::Ended | State::Purger => None,
+        State::Fresh { .. } => register(thread, options),
+    })
+}
+
+/// The same for a free, which alone does not make a thread one that has a cache.
+fn local_heap_after_frees(options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+    let waits = tls::with(|thread| match thread.state() {
+        State::Fresh { frees } if frees < FRESH_MAX => {
+            thread.set_state(State::Fresh { frees: frees + 1 });
+            true
+        }
+        _ => false,
+    });
+    if waits { None } else { local_heap(options) }
+}
+
+#[cold]
+fn register(thread: &Place, options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+    init::configure(options);
+    if init::is_reading() || fallback::system().is_some() {
+        return None;
+    }
+    // Making the key may allocate in the C library, if that uses this heap.
+    thread.set_state(State::Registering);
+    if !HEAP.depot().settings.serves_c_library() {
+        // Else the constructor does: the C library may hold the lock for it just now.
+        worker::prepare_forks();
+    }
+    let local = if THREAD_END.arrange::<Place>() { HEAP.register() } else { None };
+    match &local {
+        Some(local) => {
+            census::begin_thread(local.me);
+            thread.tops.set(local.cache.tops());
+            thread.set_state(State::Registered(local.me));
+        }
+        None => thread.set_state(State::Fresh { frees: 0 }),
+    }
+    local
+}
+
+impl EndOfThread for Place {
+    fn key() -> &'static ThreadEnd {
+        &THREAD_END
+    }
+
+    fn end_of_thread() {
+        tls::with(|thread| {
+            if let State::Registered(me) = thread.state() {
+                forget(thread);
+                census::end_thread(me);
+                // SAFETY: the state said that this thread has it, and `forget` was the last word of that.
+                HEAP.park(&unsafe { HEAP.local(me) });
+                worker::attend();
+                worker::note_end_of_thread();
+            }
+        });
+    }
+}
+
+/// From now on this thread is served without a cache.
+fn forget(thread: &Place) {
+    thread.tops.set(&raw const NO_CACHE);
+    thread.set_state(State::Ended);
+}
+
+/// Empties this thread's cache and takes it out of use, for no other thread: the allocator is being disabled.
+pub(super) fn leave() {
+    tls::with(|thread| {
+        if let State::Registered(me) = thread.state() {
+            forget(thread);
+            census::end_thread(me);
+            // SAFETY: as in `end_of_thread`.
+            HEAP.unregister(&unsafe { HEAP.local(me) });
+        }
+    });
+}
+
+/// Empties this thread's cache.
+pub(super) fn flush() {
+    tls::with(|thread| {
+        if let State::Registered(me) = thread.state() {
+            // SAFETY: the state says that this thread has it.
+            HEAP.flush(&unsafe { HEAP.local(me) });
+            worker::attend();
+        }
+    });
+}
+
+/// In the child of a fork, where the calling thread is the only one.
+pub(super) fn note_fork() {
+    let me = tls::with(|thread| match thread.state() {
+        State::Registered(me) => Some(me),
+        State::Fresh { .. } | State::Registering | State::Ended | State::Purger => None,
+    });
+    census::begin_process(me);
+    HEAP.note_fork(me);
+}
+
+/// Says that the calling thread is the allocator's own.
+pub(super) fn begin_purger() {
+    tls::with(|thread| thread.set_state(State::Purger));
+}
+
+/// Is the calling thread the allocator's own?
+pub(super) fn is_purger() -> bool {
+    tls::with(|thread| matches!(thread.state(), State::Purger))
+}
+
+/// Does the calling thread have a cache?
+pub(super) fn is_registered() -> bool {
+    tls::with(|thread| matches!(thread.state(), State::Registered(_)))
+}
+
+/// Prepares for the ends of threads.
+pub(super) fn prepare() {
+    THREAD_END.prepare::<Place>();
+}
+
+/// Threads that end from now on keep their caches: nobody is called.
+pub(super) fn disarm() {
+    THREAD_END.disarm();
+}
+
+/// Takes the calling thread's cache out of use without touching it, when the heap is about to go.
+pub(super) fn abandon() {
+    tls::with(forget);
+}

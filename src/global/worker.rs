@@ -1,0 +1,297 @@
+//! Who purges: a thread of the allocator's own, beside programs with several threads; else the program's thread, on its
+//! slow paths.
+//!
+//! ```text
+//! # States      there is no thread until a slow path finds the purge signal raised, in a heap of more than 4 MiB, while at
+//!               least two threads of the program have caches: a program with one thread stays one (its forks in signal
+//!               handlers, its rights, `unshare`, the C library's short cuts). It leaves when the purge signal has been quiet for
+//!               a moment, or when fewer than two threads have had caches for a purge delay, and is started anew when it
+//!               is needed again. It is told to end before the memory goes, at the end of the process or of this library.
+//!               A thread that is refused is asked for again, at growing intervals.
+//! # Blocking    no malloc or free waits for it. A thread that has left is waited for by the next one, at its start, or
+//!               by who ends it.
+//! # C library   where its own blocks are from this heap, it calls malloc and free in the middle of things that
+//!               starting a thread needs: glibc frees a thread's data with the lock of its cache of stacks
+//!               held, and its loader allocates amid changing the list of thread-local data. So only a malloc that the
+//!               loader does not make starts the thread there (`attend_program`), before there is anything to purge,
+//!               and in a larger heap; it stays while the heap is large and two threads have caches, because a free that
+//!               comes after a quiet time could not start it
+//! # Sleeping    on the purge signal, for a turn; for a second at most, because threads that ended by a system call of their own
+//!               do not tell, and must not be waited for (see `census`)
+//! ```
+
+use super::census::{self, HERE};
+use super::{HEAP, thread};
+use crate::config::{CHUNK_BYTES, SMALL_HEAP_BYTES};
+use crate::depot::dirty::Due;
+use crate::purge::signal::PurgeRequest;
+use crate::sync::{AtomicU8, Ordering};
+use crate::sys::platform::{AroundFork, Loader, around_forks, join, name_thread, spawn, wait, wait_briefly, wake};
+use core::ffi::c_void;
+
+/// 1 once the C library was told what to call after a fork.
+static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
+
+/// Milliseconds between two turns while a limit presses.
+const URGENT_PAUSE_MS: u64 = 20;
+
+/// Milliseconds that the thread stays where there is nothing to do.
+const QUIET_MS: u64 = 50;
+
+/// Milliseconds after which the thread looks whether the program's threads are there still; it sleeps no longer at once.
+const LOOK_MS: u64 = 1000;
+
+/// Milliseconds after which a thread that was refused is asked for again: at first, and at most.
+const RETRY_MS_FIRST: u64 = 1000;
+const RETRY_MS_MAX: u64 = 64_000;
+
+/// Microseconds that the thread rests for each chunk that it looked at, so that looking costs at most a tenth of a
+/// processor, however large the heap: 4 MiB of small blocks take some 20. Not measured each time: what the kernel takes
+/// to give pages back varies by more than all the looking.
+const REST_US_PER_CHUNK: u64 = 180 * CHUNK_BYTES as u64 / (4 << 20);
+
+/// Bytes held from which on the thread stays where the C library's blocks are from this heap. Below, what an idle
+/// program does not need is little.
+const STAY_BYTES: usize = 32 << 20;
+
+/// Where the dynamic loader is.
+static LOADER: Loader = Loader::new();
+
+/// After each slow path: sees to it that somebody purges.
+#[inline]
+pub(super) fn attend() {
+    if !HERE.worker.is_running() && HEAP.depot().purge_signal.call().0.is_some() {
+        attend_purge_signal();
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn attend_purge_signal() {
+    let depot = HEAP.depot();
+    let is_due = matches!(depot.purge_signal.call().0, Some(PurgeRequest::Raised | PurgeRequest::Urgent));
+    if !is_due || HEAP.is_closed() || thread::is_purger() {
+        return;
+    }
+    if !depot.settings.serves_c_library() && depot.budget.held() > SMALL_HEAP_BYTES && start() {
+        return;
+    }
+    HEAP.purge().tick();
+}
+
+/// After a slow path of a malloc that the program, not the C library, made; its code at `caller` tells.
+#[inline]
+pub(super) fn attend_program(caller: usize) {
+    if stays() && !HERE.worker.is_running() && !thread::is_purger() && LOADER.is_outside(caller) {
+        start();
+    }
+}
+
+/// Does the thread stay though there is nothing to purge?
+fn stays() -> bool {
+    let depot = HEAP.depot();
+    depot.settings.serves_c_library() && depot.budget.held() > STAY_BYTES && census::threads() >= 2
+}
+
+/// Starts the thread, if the user wants it, and the program has threads. `false`: it is not there.
+#[cold]
+fn start() -> bool {
+    let depot = HEAP.depot();
+    if !depot.settings.background_thread() || census::threads() < 2 {
+        return false;
+    }
+    let now = depot.os.now_ms();
+    // ordering: Relaxed, a time.
+    if now < HERE.retry_ms.load(Ordering::Relaxed) || !census::is_home() {
+        return false;
+    }
+    prepare_forks();
+    let Some(claim) = HERE.worker.claim_start() else { return HERE.worker.is_running() };
+    // ordering: Relaxed, times; only who has the claim writes them.
+    match spawn(work, claim.last) {
+        Some(handle) => {
+            HERE.retry_pause_ms.store(0, Ordering::Relaxed);
+            HERE.worker.started(claim, handle);
+            true
+        }
+        None => {
+            let pause = HERE.retry_pause_ms.load(Ordering::Relaxed).max(RETRY_MS_FIRST);
+            HERE.retry_ms.store(now + pause, Ordering::Relaxed);
+            HERE.retry_pause_ms.store((2 * pause).min(RETRY_MS_MAX), Ordering::Relaxed);
+            HERE.worker.refused(claim);
+            depot.set_watched(false);
+            false
+        }
+    }
+}
+
+/// For the constructor of a library that is the C library's malloc: prepares what must not be done amid a malloc.
+pub(super) fn prepare() {
+    thread::prepare();
+    prepare_forks();
+    LOADER.find();
+}
+
+/// After a thread has given up its cache: if fewer than two have one now, the purging thread learns of it, since it must
+/// not be what keeps the process alive. If none has, and there is no purging thread, this one gives back what there is.
+pub(super) fn note_end_of_thread() {
+    if census::threads() >= 2 {
+        return;
+    }
+    let alarm = &HEAP.depot().purge_signal;
+    let _ = alarm.raise(PurgeRequest::Alone);
+    if HERE.worker.is_running() {
+        wake(alarm.word());
+    } else if alarm.take_alone() && census::threads() == 0 && HEAP.depot().settings.background_thread() {
+        HEAP.purge().epoch(Due::All, || false);
+    }
+}
+
+/// The thread. `last` is the one before it, which has left.
+extern "C" fn work(last: *mut c_void) -> *mut c_void {
+    thread::begin_purger();
+    name_thread();
+    if !last.is_null() {
+        join(last.addr());
+    }
+    Shift::default().work();
+    census::note_watch();
+    core::ptr::null_mut()
+}
+
+/// What the thread knows of its own doings. Times are in milliseconds of the clock.
+#[derive(Default)]
+struct Shift {
+    /// When it looked for vanished threads last, and where it goes on with that.
+    looked: Option<u64>,
+    look_from: usize,
+    /// Since when there has been something to purge, or the last turn has been over, perhaps a moment from now.
+    raised: Option<u64>,
+    /// Since when there has been nothing.
+    quiet: Option<u64>,
+    /// Since when fewer than two threads have had caches.
+    alone: Option<u64>,
+    /// How long the last turn took, and how long to rest after it.
+    epoch_took: u64,
+    rest: u64,
+}
+
+impl Shift {
+    /// Purges until it is told to end, or may leave.
+    fn work(&mut self) {
+        let depot = HEAP.depot();
+        loop {
+            let now = depot.os.now_ms();
+            if self.looked.is_none_or(|looked| now >= looked + LOOK_MS) {
+                self.look_from = census::adopt_ended(self.look_from);
+                self.looked = Some(now);
+            }
+            let _ = depot.purge_signal.take_alone();
+            let (call, word) = depot.purge_signal.call();
+            if call == Some(PurgeRequest::Ended) || self.leaves_alone(now) {
+                return;
+            }
+            let pause = match call {
+                None => {
+                    self.raised = None;
+                    self.epoch_took = 0;
+                    let quiet = now.saturating_sub(*self.quiet.get_or_insert(now));
+                    if stays() {
+                        LOOK_MS
+                    } else if quiet < QUIET_MS {
+                        QUIET_MS - quiet
+                    } else if HERE.worker.leave(|| !depot.purge_signal.is_quiet_at_last()) {
+                        return;
+                    } else {
+                        QUIET_MS
+                    }
+                }
+                Some(call) => {
+                    self.quiet = None;
+                    let waited = now.saturating_sub(*self.raised.get_or_insert(now));
+                    let pause = self.pause_before_epoch(call);
+                    if waited >= pause {
+                        self.epoch(if call == PurgeRequest::Urgent { Due::All } else { Due::Aged });
+                        continue;
+                    }
+                    pause - waited
+                }
+            };
+            wait(depot.purge_signal.word(), word, pause.min(LOOK_MS));
+        }
+    }
+
+    /// From one turn's begin to the next one's begin it is a turn, but half of it is a pause.
+    fn pause_before_epoch(&self, call: PurgeRequest) -> u64 {
+        if call == PurgeRequest::Urgent {
+            return URGENT_PAUSE_MS.max(self.rest);
+        }
+        let turn = HEAP.purge().epoch_ms();
+        turn.saturating_sub(self.epoch_took).max(turn / 2).max(self.rest)
+    }
+
+    fn epoch(&mut self, due: Due) {
+        let depot = HEAP.depot();
+        let began = depot.os.now_ms();
+        let chunks = HEAP.purge().epoch_of_own(due, || depot.purge_signal.call().0 == Some(PurgeRequest::Ended));
+        let end = depot.os.now_ms();
+        self.rest = chunks * REST_US_PER_CHUNK / 1000;
+        self.epoch_took = end - began;
+        self.raised = Some(end);
+    }
+
+    /// Has the thread left because too few threads have caches? If there is one, it purges on its way, but what the others
+    /// have left is given back first, as far as it is not used again within the purge delay. If there is none, the
+    /// process may end when this thread does, or go on with threads that never call malloc.
+    fn leaves_alone(&mut self, now: u64) -> bool {
+        let threads = census::threads();
+        if threads >= 2 {
+            self.alone = None;
+            return false;
+        }
+        if threads == 0 {
+            self.epoch(Due::All);
+        } else if now - *self.alone.get_or_insert(now) < (2 * HEAP.purge().epoch_ms()).min(LOOK_MS) {
+            return false;
+        }
+        census::threads() == threads && HERE.worker.leave(|| HEAP.depot().purge_signal.says_alone_at_last())
+    }
+}
+
+/// Ends the thread, if there is one, and waits for it. None is started afterwards.
+pub(super) fn end() {
+    let alarm = &HEAP.depot().purge_signal;
+    let _ = alarm.raise(PurgeRequest::Ended);
+    if let Some(handle) = HERE.worker.stop()
+        && census::is_home()
+    {
+        wake(alarm.word());
+        join(handle);
+    }
+}
+
+/// Has the child of every fork look after what it has inherited.
+pub(super) fn prepare_forks() {
+    // ordering: Relaxed; a second registration would do no harm.
+    if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
+        census::arrange();
+        // Where it is not possible, the child cannot use what other threads had.
+        let _ = around_forks(AroundFork { before: before_fork, parent: after_fork_in_parent, child: after_fork });
+    }
+}
+
+/// Lets a purge put down what it has in flight: nobody would in the child.
+extern "C" fn before_fork() {
+    let hand = &HEAP.depot().in_flight;
+    hand.begin_fork();
+    wait_briefly(|| hand.is_empty());
+}
+
+extern "C" fn after_fork_in_parent() {
+    HEAP.depot().in_flight.end_fork();
+}
+
+/// In the child, in its only thread. Writes a few words only.
+extern "C" fn after_fork() {
+    thread::note_fork();
+}

@@ -1,0 +1,92 @@
+//! Tests: many threads, each of them busy once, keep little of what they used.
+
+use super::purging::{allocate, free};
+use crate::config::{CACHE_BYTES_SURE, CACHES_BYTES_MAX, PARKED_BYTES_ALL};
+use crate::depot::dirty::Due;
+use crate::heap::Heap;
+use crate::local::LocalHeap;
+use crate::options::Options;
+use crate::size_class::{self, shape};
+use crate::sys::fake::FakePages;
+
+const THREADS: usize = 100;
+
+fn heap() -> Box<Heap<FakePages>> {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    heap
+}
+
+fn release(heap: &Heap<FakePages>) {
+    heap.check();
+    // SAFETY: the heap is this test's, and its blocks are not used any more.
+    let (mapped, unmapped) = unsafe { heap.release() };
+    assert_eq!(mapped, unmapped);
+}
+
+/// Takes and frees some MiB of blocks of up to 4 KiB, so often that the cache grows.
+fn be_busy(heap: &Heap<FakePages>, cached: &LocalHeap<'_, FakePages>) {
+    for class in size_class::all().filter(|&class| shape(class).bytes <= 4096) {
+        for _ in 0..8 {
+            let blocks: Vec<*mut u8> = (0..200).map(|_| allocate(heap, cached, class)).collect();
+            blocks.into_iter().for_each(|block| free(heap, cached, class, block));
+        }
+    }
+}
+
+/// All credit is there again.
+fn expect_no_credit_taken(heap: &Heap<FakePages>) {
+    assert!(heap.depot().credit.take(CACHES_BYTES_MAX, CACHES_BYTES_MAX));
+}
+
+#[test]
+fn the_caches_of_many_threads_hold_no_more_than_those_of_some() {
+    let heap = heap();
+    let threads: Vec<_> = (0..THREADS).map(|_| heap.register().expect("memory")).collect();
+    threads.iter().for_each(|cached| be_busy(&heap, cached));
+    let (cached, held) = (heap.stats().cached as usize, heap.stats().held as usize);
+    // Some classes are larger at first than what is sure.
+    let most = CACHES_BYTES_MAX + THREADS * 2 * CACHE_BYTES_SURE;
+    assert!(cached <= most, "{cached} bytes cached");
+    assert!(held <= 2 * most, "{held} bytes held, {cached} cached");
+    threads.iter().for_each(|cached| heap.unregister(cached));
+    assert_eq!(heap.stats().cached, 0);
+    expect_no_credit_taken(&heap);
+    release(&heap);
+}
+
+#[test]
+fn few_threads_have_what_they_want() {
+    let heap = heap();
+    let threads: Vec<_> = (0..8).map(|_| heap.register().expect("memory")).collect();
+    threads.iter().for_each(|cached| be_busy(&heap, cached));
+    let least = threads.iter().map(|cached| cached.cache.counts().cached_bytes).min();
+    assert!(least >= Some(512 << 10), "{least:?} bytes cached");
+    threads.iter().for_each(|cached| heap.unregister(cached));
+    expect_no_credit_taken(&heap);
+    release(&heap);
+}
+
+#[test]
+fn what_many_ended_threads_leave_is_bounded() {
+    const BLOCKS: usize = 40;
+    let heap = heap();
+    let class = size_class::class_of(4096, 8).expect("a small size");
+    let threads: Vec<_> = (0..64).map(|_| heap.register().expect("memory")).collect();
+    for cached in &threads {
+        // All misses at once, so that the magazine grows.
+        for _ in 0..8 {
+            let blocks: Vec<*mut u8> = (0..BLOCKS).map(|_| allocate(&heap, cached, class)).collect();
+            blocks.into_iter().for_each(|block| free(&heap, cached, class, block));
+        }
+    }
+    let before = heap.stats().cached as usize;
+    assert!(before > 2 * PARKED_BYTES_ALL, "{before}");
+    threads.iter().for_each(|cached| heap.park(cached));
+    let parked = heap.stats().cached as usize;
+    assert!((PARKED_BYTES_ALL / 4..=PARKED_BYTES_ALL).contains(&parked), "{parked} bytes rest, of {before}");
+    heap.purge().epoch(Due::Aged, || false);
+    assert_eq!(heap.stats().cached, 0);
+    expect_no_credit_taken(&heap);
+    release(&heap);
+}

@@ -1,0 +1,390 @@
+//! How much a thread may cache: slow start, growth where it is missed, and one bound in bytes over all classes.
+//!
+//! ```text
+//! # Accounting  `granted` = sum over classes of (capacity + blocks in the stash) * block bytes; magazines that others
+//!               took from the stash count until the thread comes upon their places.
+//!               `granted_loaded` = the same without stashes: at most a share of the bound, because others can take
+//!               the stash of a thread that idles, but not what is loaded
+//! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case.
+//!               What a cache has beyond `CACHE_BYTES_SURE` comes from a credit that all caches share: an eighth of the
+//!               heap, or `CACHES_BYTES_MAX` if that is more. So many threads, each of them busy once, keep little.
+//! # Policy      where a class misses often in a step of the clock, a miss doubles its capacity, up to a whole magazine;
+//!               where there is no more, full magazines are stashed: three, and as many more as refills have shown to
+//!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken
+//!               from classes that did not miss since the search came by last, but only at every 16th miss: else classes
+//!               in use would take from each other all the time. Once in an epoch, each class that did not miss since the last one
+//!               loses half, and what was stashed because it would find no neighbours at home goes there.
+//! ```
+
+use super::miss::slot_at;
+use super::cache::{ClassCache, LocalHeap};
+use crate::config::{
+    CACHE_BYTES_SURE, CACHES_BYTES_MAX, CREDIT_STEP_BYTES, MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST,
+};
+use crate::local::stash::{Full, InMagazine};
+use crate::size_class::{self, CLASS_COUNT, shape};
+use crate::sys::Pages;
+use crate::units::ClassIndex;
+
+/// A first magazine of at most that many bytes is granted in any case: all of them together hold less than 160 KiB.
+const FIRST_BYTES_SURE: usize = 8 << 10;
+
+/// Misses of a class between two searches for capacity to take away.
+const MISSES_PER_SEARCH: u8 = 16;
+
+/// The bound divided by this is what a thread may have in any case, and what its loaded magazines hold at most: 1 MiB
+/// by default, as much as other allocators' pages of a thread's size classes.
+const SURE_SHARE: usize = 4;
+/// Beyond that, the caches of all threads together hold at most what the heap holds, divided by this.
+const HEAP_SHARE: usize = 8;
+/// The bound is divided by this while the heap holds more than the soft limit.
+const PRESSED_SHARE: usize = 8;
+
+/// After so many misses of free, without one of malloc between them, a class is one that the thread only frees.
+const STREAK: u8 = 4;
+/// Of what a thread may have loaded, this share is for such classes: their blocks are of no use to it, each may keep a
+/// whole OS page, and what an idle thread has loaded nobody can take.
+const IN_ONLY_SHARE: usize = 4;
+
+/// Milliseconds in which the misses of a class are counted, at least: a step of the clock is 1 to 10.
+const STEP_MS: u64 = 4;
+/// A class that misses so often in a step is given more; where it misses less, misses cost less than half a percent.
+const FREQUENT_MISSES: u8 = 4;
+
+/// Free blocks of a word, where a refill finds them, from which on it pays to send blocks home so that they meet their
+/// neighbours: an atomic operation each way, for the cache lines that the program finds together later. Measured:
+/// programs that live on order find 20 and more, those that do not care find 5 to 9.
+const DENSITY_MIN: u8 = 8;
+
+/// What capacity is granted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A loaded magazine.
+    Loaded,
+    /// A loaded magazine of a class that the thread only frees.
+    InOnly,
+    Stash,
+}
+
+/// Which way the blocks of a class went when it missed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// malloc found nothing.
+    Out = 0,
+    /// free found no room.
+    In = 1,
+}
+
+/// Blocks that the first magazine of a class holds.
+fn first_blocks(class: ClassIndex) -> usize {
+    let shape = shape(class);
+    (MAGAZINE_BYTES_FIRST / shape.bytes as usize).clamp(1, MAGAZINE_BLOCKS_FIRST).min(shape.magazine_blocks.into())
+}
+
+/// The next smaller capacity: half, but what a class has first at least; from there on nothing, where that is not sure to
+/// be granted; else the same.
+fn smaller_capacity(class: ClassIndex, capacity: usize) -> usize {
+    let first = first_blocks(class);
+    if capacity > first {
+        (capacity / 2).max(first)
+    } else if first * shape(class).bytes as usize > FIRST_BYTES_SURE {
+        0
+    } else {
+        capacity
+    }
+}
+
+/// Do the blocks of a full magazine lie together, so that the mallocs to come find warm pages? Then it is worth keeping
+/// as it is; else its blocks had better go home, where they meet their neighbours. A sample decides.
+fn is_local(class: ClassIndex, full: Full) -> bool {
+    /// Blocks from one look to the next.
+    const STEP: usize = 16;
+    /// What lies between them, at most: two OS pages, or twice the blocks.
+    const NEAR_BYTES: usize = 8192;
+    const NEAR_BLOCKS: usize = 2 * STEP;
+    let near = NEAR_BYTES.max(NEAR_BLOCKS * shape(class).bytes as usize);
+    let sample = |number: usize| {
+        // SAFETY: I2 of `local::stash`: these slots hold blocks; the magazine is the caller's.
+        unsafe { *slot_at(full.magazine, usize::from(full.start) + number) }.addr()
+    };
+    let looks = (full.blocks() - 1) / STEP;
+    let far = (0..looks).filter(|look| sample(look * STEP).abs_diff(sample((look + 1) * STEP)) > near).count();
+    // One more than every fourth: a magazine mostly has blocks of two or three places.
+    far <= 1 + looks / 4
+}
+
+impl ClassCache {
+    /// Counts a miss; never 0, which means that the class did not miss since the search came by. Returns what a larger
+    /// magazine would be granted for.
+    pub(super) fn count_miss(&self, way: Way) -> Place {
+        self.set_misses(self.misses().wrapping_add(1).max(1));
+        let last = self.streak();
+        let is_same = last & Way::In as u8 == way as u8;
+        let length = if is_same { (last >> 1).saturating_add(1).min(STREAK) } else { 1 };
+        self.set_streak(length << 1 | way as u8);
+        if way == Way::In && length == STREAK { Place::InOnly } else { Place::Loaded }
+    }
+
+    /// Notes that blocks had to come from slabs: had the thread kept more of what it freed, they had not.
+    pub(super) fn count_refill(&self) {
+        self.set_stash_limit(self.stash_limit().saturating_add(1));
+    }
+
+    /// Do the blocks of the class meet few neighbours at home?
+    fn is_sparse(&self) -> bool {
+        (1..DENSITY_MIN).contains(&self.density())
+    }
+
+    /// Notes that the search came by; was there a miss since the last time?
+    fn take_misses(&self) -> bool {
+        let missed = self.misses() != 0;
+        self.set_misses(0);
+        missed
+    }
+}
+
+impl<P: Pages> LocalHeap<'_, P> {
+    /// Capacity of a class's first magazine. Granted in any case to classes of small blocks: without it, there is no
+    /// cache. 0: not granted.
+    pub(super) fn first_capacity(&self, class: ClassIndex, place: Place) -> usize {
+        let blocks = first_blocks(class);
+        let bytes = blocks * shape(class).bytes as usize;
+        if bytes > FIRST_BYTES_SURE {
+            return if self.grant(bytes, place, class) { blocks } else { 0 };
+        }
+        self.count_granted(bytes, Place::Loaded);
+        blocks
+    }
+
+    /// Counts a miss of the class in this step of the clock. Were there so many that a larger cache pays?
+    pub(super) fn is_frequent(&self, class: ClassIndex) -> bool {
+        let state = &self.cache.classes[class.get()];
+        let step = (self.shared.depot.os.now_ms() / STEP_MS) as u16;
+        let passed = step.wrapping_sub(state.step());
+        if passed != 0 {
+            state.set_step(step);
+            // What missed often before is taken to go on so, lest each step begin with other decisions. Two steps are
+            // as good as many: a thread that had to wait for a processor could not miss.
+            state.set_step_misses(state.step_misses() >> (2 * passed.min(2)));
+        }
+        state.set_step_misses(state.step_misses().saturating_add(1));
+        state.step_misses() >= FREQUENT_MISSES
+    }
+
+    /// Capacity of the loaded magazine after the attempt to double it.
+    pub(super) fn grown_capacity(&self, class: ClassIndex, place: Place) -> usize {
+        let shape = shape(class);
+        let state = &self.cache.classes[class.get()];
+        let capacity = state.capacity();
+        let grown = (capacity * 2).min(shape.magazine_blocks.into());
+        let more = (grown - capacity) * shape.bytes as usize;
+        if more > 0 && self.grant(more, place, class) { grown } else { capacity }
+    }
+
+    /// Takes the newest magazine out of the stash, to be loaded instead of the present one.
+    pub(super) fn stash_pop(&self, class: ClassIndex) -> Option<Full> {
+        let state = &self.cache.classes[class.get()];
+        let Some(popped) = state.stash.pop(&InMagazine).or_else(|| state.older.pop(&InMagazine)) else {
+            self.uncount_lost(class);
+            return None;
+        };
+        let bytes = shape(class).bytes as usize;
+        // The present one's capacity is given up, the popped one's is counted as loaded from now on.
+        self.cache.set_granted(self.cache.granted() - state.capacity() * bytes);
+        let loaded = self.cache.granted_loaded() - state.capacity() * bytes;
+        self.cache.set_granted_loaded(loaded + popped.blocks() * bytes);
+        Some(popped)
+    }
+
+    /// May `full` be stashed? What others took of the stash does not count any more.
+    pub(super) fn grant_stash(&self, class: ClassIndex, full: Full) -> bool {
+        self.uncount_lost(class);
+        let state = &self.cache.classes[class.get()];
+        let limit = STASH_FIRST.max(state.stash_limit());
+        state.stashed_blocks() / full.blocks() < limit.into()
+            && self.grant(full.blocks() * shape(class).bytes as usize, Place::Stash, class)
+    }
+
+    /// Is `full` worth being stashed beside what is there, or instead of it?
+    pub(super) fn is_worth_stashing(&self, class: ClassIndex, full: Full) -> bool {
+        let state = &self.cache.classes[class.get()];
+        let stashed = state.stashed_blocks() / full.blocks();
+        stashed < STASH_FIRST.into() || state.is_sparse() || is_local(class, full)
+    }
+
+    /// Takes a magazine of the older half of the stash out, to be flushed.
+    pub(super) fn stash_shift(&self, class: ClassIndex) -> Option<Full> {
+        let state = &self.cache.classes[class.get()];
+        let shifted = state.older.pop(&InMagazine).or_else(|| {
+            self.uncount_lost(class);
+            self.uncount_stash(class, state.stash.move_to(&state.older));
+            state.older.pop(&InMagazine)
+        })?;
+        self.uncount_stash(class, shifted.blocks());
+        Some(shifted)
+    }
+
+    /// Gives home all that is stashed.
+    pub(super) fn empty_stash(&self, class: ClassIndex) {
+        while let Some(full) = self.stash_shift(class) {
+            self.flush(class, full.magazine, full.start.into(), full.blocks());
+            self.put_aside(full.magazine);
+        }
+        self.uncount_lost(class);
+    }
+
+    fn uncount_lost(&self, class: ClassIndex) {
+        let state = &self.cache.classes[class.get()];
+        self.uncount_stash(class, state.stash.forget_lost() + state.older.forget_lost());
+    }
+
+    /// Gives up what was granted for a magazine of `blocks` in the stash.
+    pub(super) fn uncount_stash(&self, class: ClassIndex, blocks: usize) {
+        self.cache.set_granted(self.cache.granted() - blocks * shape(class).bytes as usize);
+    }
+
+    /// Grants `bytes` to `class`, if need be by taking them from other classes.
+    fn grant(&self, bytes: usize, place: Place, class: ClassIndex) -> bool {
+        if !self.may_have(bytes, place) {
+            if !self.cache.classes[class.get()].misses().is_multiple_of(MISSES_PER_SEARCH) {
+                return false;
+            }
+            self.cache.enter(None);
+            // Twice around: the first round may find only classes that missed.
+            for _ in 0..2 * CLASS_COUNT {
+                self.take_from_next(class);
+                if self.may_have(bytes, place) {
+                    break;
+                }
+            }
+            self.cache.enter(Some(class));
+        }
+        let may = self.may_have(bytes, place);
+        if may {
+            self.count_granted(bytes, place);
+        }
+        may
+    }
+
+    /// Do `bytes` more stay within the cache's bounds and within those of all caches?
+    fn may_have(&self, bytes: usize, place: Place) -> bool {
+        self.fits(bytes, place) && self.has_credit(bytes)
+    }
+
+    /// Takes credit for `bytes` more if need be. `false`: all caches together have what they may.
+    fn has_credit(&self, bytes: usize) -> bool {
+        let (wanted, has) = (self.cache.granted() + bytes, CACHE_BYTES_SURE + self.cache.credit());
+        if wanted <= has {
+            return true;
+        }
+        let more = (wanted - has).next_multiple_of(CREDIT_STEP_BYTES);
+        let limit = CACHES_BYTES_MAX.max(self.shared.depot.budget.held() / HEAP_SHARE);
+        let takes = self.shared.depot.credit.take(more, limit);
+        if takes {
+            self.cache.set_credit(self.cache.credit() + more);
+        }
+        takes
+    }
+
+    /// Gives back the credit that is not needed for what is granted.
+    pub(super) fn give_credit(&self) {
+        let needed = self.cache.granted().saturating_sub(CACHE_BYTES_SURE).next_multiple_of(CREDIT_STEP_BYTES);
+        let more = self.cache.credit().saturating_sub(needed);
+        if more != 0 {
+            self.cache.set_credit(self.cache.credit() - more);
+            self.shared.depot.credit.give(more);
+        }
+    }
+
+    /// Do `bytes` more stay within the bounds?
+    fn fits(&self, bytes: usize, place: Place) -> bool {
+        let most = self.shared.depot.settings.cache_bytes_max();
+        let (sure, all) = if self.shared.depot.is_pressed() {
+            (most / PRESSED_SHARE, most / PRESSED_SHARE)
+        } else {
+            let sure = most / SURE_SHARE;
+            let share = self.shared.depot.budget.held() / (HEAP_SHARE * self.shared.registry.made().max(1));
+            (sure, share.clamp(sure, most))
+        };
+        let loaded = match place {
+            Place::Loaded => sure,
+            Place::InOnly => sure / IN_ONLY_SHARE,
+            Place::Stash => usize::MAX,
+        };
+        self.cache.granted_loaded() + bytes <= loaded && self.cache.granted() + bytes <= all
+    }
+
+    /// Capacity of the loaded magazine, which is full, when older blocks have been given home: less of it, if the class
+    /// is one that the thread only frees and such classes have more than their share. 0: the magazine is to be unloaded.
+    pub(super) fn kept_capacity(&self, class: ClassIndex, place: Place) -> usize {
+        let capacity = self.cache.classes[class.get()].capacity();
+        let kept = smaller_capacity(class, capacity);
+        if place != Place::InOnly || kept >= capacity || self.fits(0, place) {
+            return capacity;
+        }
+        let freed = (capacity - kept) * shape(class).bytes as usize;
+        self.cache.set_granted(self.cache.granted() - freed);
+        self.cache.set_granted_loaded(self.cache.granted_loaded() - freed);
+        kept
+    }
+
+    fn count_granted(&self, bytes: usize, place: Place) {
+        self.cache.set_granted(self.cache.granted() + bytes);
+        if place != Place::Stash {
+            self.cache.set_granted_loaded(self.cache.granted_loaded() + bytes);
+        }
+    }
+
+    /// Once in an epoch: takes capacity from each class that did not miss since the last one.
+    pub(super) fn shrink_unused(&self) {
+        self.cache.enter(None);
+        for class in size_class::all() {
+            let state = &self.cache.classes[class.get()];
+            if !state.take_misses() {
+                self.shrink(class);
+            } else if state.is_sparse() {
+                // Others may have freed the neighbours since, and a stash that serves every miss lets no refill look.
+                self.empty_stash(class);
+                state.set_density(0);
+            }
+        }
+        self.give_credit();
+    }
+
+    /// Moves the hand on by one class, and takes capacity from it if it is not `except` and did not miss.
+    fn take_from_next(&self, except: ClassIndex) {
+        let hand = (self.cache.hand() + 1) % CLASS_COUNT as u8;
+        self.cache.set_hand(hand);
+        let class = ClassIndex::new(hand);
+        if class != except && !self.cache.classes[class.get()].take_misses() {
+            self.shrink(class);
+        }
+    }
+
+    /// Flushes the class's stash, and halves its magazine; takes it away where nothing else would be less.
+    fn shrink(&self, class: ClassIndex) {
+        let Some(magazine) = self.cache.loaded(class) else { return };
+        let state = &self.cache.classes[class.get()];
+        self.empty_stash(class);
+        state.set_stash_limit(state.stash_limit() / 2);
+        let capacity = state.capacity();
+        let bytes = shape(class).bytes as usize;
+        let smaller = smaller_capacity(class, capacity);
+        if smaller == capacity {
+            return;
+        }
+        let blocks = self.cache.loaded_blocks(class);
+        let excess = blocks.saturating_sub(smaller);
+        if excess > 0 {
+            self.flush(class, magazine, state.start().into(), excess);
+        }
+        if smaller > 0 {
+            self.move_blocks(class, magazine, blocks - excess, smaller);
+        } else {
+            self.unload(class, magazine);
+        }
+        let freed = (capacity - smaller) * bytes;
+        self.cache.set_granted(self.cache.granted() - freed);
+        self.cache.set_granted_loaded(self.cache.granted_loaded() - freed);
+    }
+}
