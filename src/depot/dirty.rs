@@ -11,6 +11,7 @@
 //! # Not here    pages inside slabs, and when to look (see `purge`)
 //! ```
 
+use crate::purge::pace::Due;
 use crate::purge::signal::PurgeRequest;
 use super::groups::Wanted;
 use super::huge_pages::HUGE_PAGE_GRANULES;
@@ -45,15 +46,6 @@ const REFUSALS_MAX: u32 = 16;
 pub(super) const HUGE_PAGE_CHUNKS: usize = HUGE_PAGE_BYTES.div_ceil(CHUNK_BYTES);
 
 const _: () = assert!(GROUP_CHUNKS.is_multiple_of(HUGE_PAGE_CHUNKS));
-
-/// What a purge does with the free pages that it finds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// Gives back those that were free at the last look already.
-    Aged,
-    /// Gives all back.
-    All,
-}
 
 /// What is given back only whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

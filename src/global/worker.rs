@@ -22,8 +22,8 @@
 
 use super::census::{self, HERE};
 use super::{HEAP, thread};
-use crate::config::{CHUNK_BYTES, SMALL_HEAP_BYTES};
-use crate::depot::dirty::Due;
+use crate::config::SMALL_HEAP_BYTES;
+use crate::purge::pace::{Alone, Due, Seen, Shift, Step};
 use crate::purge::signal::PurgeRequest;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::platform::{AroundFork, Loader, around_forks, join, name_thread, spawn, wait, wait_briefly, wake};
@@ -32,23 +32,9 @@ use core::ffi::c_void;
 /// 1 once the C library was told what to call after a fork.
 static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
 
-/// Milliseconds between two turns while a limit presses.
-const URGENT_PAUSE_MS: u64 = 20;
-
-/// Milliseconds that the thread stays where there is nothing to do.
-const QUIET_MS: u64 = 50;
-
-/// Milliseconds after which the thread looks whether the program's threads are there still; it sleeps no longer at once.
-const LOOK_MS: u64 = 1000;
-
 /// Milliseconds after which a thread that was refused is asked for again: at first, and at most.
 const RETRY_MS_FIRST: u64 = 1000;
 const RETRY_MS_MAX: u64 = 64_000;
-
-/// Microseconds that the thread rests for each chunk that it looked at, so that looking costs at most a tenth of a
-/// processor, however large the heap: 4 MiB of small blocks take some 20. Not measured each time: what the kernel takes
-/// to give pages back varies by more than all the looking.
-const REST_US_PER_CHUNK: u64 = 180 * CHUNK_BYTES as u64 / (4 << 20);
 
 /// Bytes held from which on the thread stays where the C library's blocks are from this heap. Below, what an idle
 /// program does not need is little.
@@ -154,108 +140,48 @@ extern "C" fn work(last: *mut c_void) -> *mut c_void {
     if !last.is_null() {
         join(last.addr());
     }
-    Shift::default().work();
+    work_a_shift();
     census::note_watch();
     core::ptr::null_mut()
 }
 
-/// What the thread knows of its own doings. Times are in milliseconds of the clock.
-#[derive(Default)]
-struct Shift {
-    /// When it looked for vanished threads last, and where it goes on with that.
-    looked: Option<u64>,
-    look_from: usize,
-    /// Since when there has been something to purge, or the last turn has been over, perhaps a moment from now.
-    raised: Option<u64>,
-    /// Since when there has been nothing.
-    quiet: Option<u64>,
-    /// Since when fewer than two threads have had caches.
-    alone: Option<u64>,
-    /// How long the last turn took, and how long to rest after it.
-    epoch_took: u64,
-    rest: u64,
-}
-
-impl Shift {
-    /// Purges until it is told to end, or may leave.
-    fn work(&mut self) {
-        let depot = HEAP.depot();
-        loop {
-            let now = depot.os.now_ms();
-            if self.looked.is_none_or(|looked| now >= looked + LOOK_MS) {
-                self.look_from = census::adopt_ended(self.look_from);
-                self.looked = Some(now);
+/// Purges until the thread is told to end, or may leave.
+fn work_a_shift() {
+    let depot = HEAP.depot();
+    let (mut shift, mut look_from) = (Shift::default(), 0);
+    loop {
+        let now = depot.os.now_ms();
+        if shift.looks(now) {
+            look_from = census::adopt_ended(look_from);
+        }
+        let _ = depot.purge_signal.take_alone();
+        let (request, word) = depot.purge_signal.call();
+        if request == Some(PurgeRequest::Ended) {
+            return;
+        }
+        let seen = Seen { now, request, threads: census::threads(), stays: stays(), epoch_ms: HEAP.purge().epoch_ms() };
+        if let Some(alone) = shift.may_leave(&seen) {
+            if alone == Alone::LeaveAfterEpoch {
+                epoch(&mut shift, Due::All);
             }
-            let _ = depot.purge_signal.take_alone();
-            let (call, word) = depot.purge_signal.call();
-            if call == Some(PurgeRequest::Ended) || self.leaves_alone(now) {
+            let says_more = || depot.purge_signal.says_alone_at_last();
+            if census::threads() == seen.threads && HERE.worker.leave(says_more) {
                 return;
             }
-            let pause = match call {
-                None => {
-                    self.raised = None;
-                    self.epoch_took = 0;
-                    let quiet = now.saturating_sub(*self.quiet.get_or_insert(now));
-                    if stays() {
-                        LOOK_MS
-                    } else if quiet < QUIET_MS {
-                        QUIET_MS - quiet
-                    } else if HERE.worker.leave(|| !depot.purge_signal.is_quiet_at_last()) {
-                        return;
-                    } else {
-                        QUIET_MS
-                    }
-                }
-                Some(call) => {
-                    self.quiet = None;
-                    let waited = now.saturating_sub(*self.raised.get_or_insert(now));
-                    let pause = self.pause_before_epoch(call);
-                    if waited >= pause {
-                        self.epoch(if call == PurgeRequest::Urgent { Due::All } else { Due::Aged });
-                        continue;
-                    }
-                    pause - waited
-                }
-            };
-            wait(depot.purge_signal.word(), word, pause.min(LOOK_MS));
+        }
+        match shift.step(&seen) {
+            Step::Epoch(due) => epoch(&mut shift, due),
+            Step::LeaveOrWait(_) if HERE.worker.leave(|| !depot.purge_signal.is_quiet_at_last()) => return,
+            Step::LeaveOrWait(pause) | Step::Wait(pause) => wait(depot.purge_signal.word(), word, pause),
         }
     }
+}
 
-    /// From one turn's begin to the next one's begin it is a turn, but half of it is a pause.
-    fn pause_before_epoch(&self, call: PurgeRequest) -> u64 {
-        if call == PurgeRequest::Urgent {
-            return URGENT_PAUSE_MS.max(self.rest);
-        }
-        let turn = HEAP.purge().epoch_ms();
-        turn.saturating_sub(self.epoch_took).max(turn / 2).max(self.rest)
-    }
-
-    fn epoch(&mut self, due: Due) {
-        let depot = HEAP.depot();
-        let began = depot.os.now_ms();
-        let chunks = HEAP.purge().epoch_of_own(due, || depot.purge_signal.call().0 == Some(PurgeRequest::Ended));
-        let end = depot.os.now_ms();
-        self.rest = chunks * REST_US_PER_CHUNK / 1000;
-        self.epoch_took = end - began;
-        self.raised = Some(end);
-    }
-
-    /// Has the thread left because too few threads have caches? If there is one, it purges on its way, but what the others
-    /// have left is given back first, as far as it is not used again within the purge delay. If there is none, the
-    /// process may end when this thread does, or go on with threads that never call malloc.
-    fn leaves_alone(&mut self, now: u64) -> bool {
-        let threads = census::threads();
-        if threads >= 2 {
-            self.alone = None;
-            return false;
-        }
-        if threads == 0 {
-            self.epoch(Due::All);
-        } else if now - *self.alone.get_or_insert(now) < (2 * HEAP.purge().epoch_ms()).min(LOOK_MS) {
-            return false;
-        }
-        census::threads() == threads && HERE.worker.leave(|| HEAP.depot().purge_signal.says_alone_at_last())
-    }
+fn epoch(shift: &mut Shift, due: Due) {
+    let depot = HEAP.depot();
+    let began = depot.os.now_ms();
+    let chunks = HEAP.purge().epoch_of_own(due, || depot.purge_signal.call().0 == Some(PurgeRequest::Ended));
+    shift.note_epoch(began, depot.os.now_ms(), chunks);
 }
 
 /// Ends the thread, if there is one, and waits for it. None is started afterwards.

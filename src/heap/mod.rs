@@ -19,10 +19,10 @@ pub use stats::{ClassStats, Stats};
 
 use crate::config::{ALIGN_MAX, GRANULE_BYTES, PARKED_BYTES_ALL};
 use crate::depot::Depot;
-use crate::depot::dirty::Due;
-use crate::heap::purge::{Purge, Ticks};
+use crate::heap::purge::Purge;
 use crate::local::{Adopted, LocalHeap, LocalIndex, Shared, ThreadRegistry};
 use crate::options::{HugePages, Options};
+use crate::purge::pace::{Due, Ticks};
 use crate::size_class::shape;
 use crate::slab::SpanKind;
 use crate::sync::{AtomicU8, Ordering};

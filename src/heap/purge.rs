@@ -18,27 +18,22 @@
 //! ```
 
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
-use crate::depot::dirty::Due;
 use crate::depot::groups::Wanted;
 use crate::depot::huge_pages::HugePageEnd;
 use crate::local::Shared;
 use crate::pagemap::{Region, SlabRef};
+use crate::purge::pace::{self, Due, Ticks};
 use crate::purge::signal::PurgeRequest;
 use crate::purge::slab_pages::{self, Left, Parts, Taken};
 use crate::slab::SpanKind;
 use crate::slab::bitmap::FreeWord;
 use crate::slab::marks::PageMarks;
-use crate::sync::{AtomicU64, Ordering};
 use crate::sys::{PageRun, Pages};
 use crate::units::{ClassIndex, GranuleIndex};
 use core::ptr::NonNull;
 
-/// Shortest turn, in milliseconds: a step of the clock.
-const EPOCH_MS_MIN: u64 = 10;
 /// Chunks that a thread on its way through a slow path looks at: 16 MiB, some 50 us.
 const TICK_CHUNKS: usize = (16 << 20) / CHUNK_BYTES;
-/// Milliseconds between two such looks.
-const TICK_PAUSE_MS: u64 = 1;
 /// Slabs whose pages the purging thread gives back at once, and runs of pages in one call, at most: each call of the
 /// kernel interrupts the other processors that run the program, which takes longer than all else it does. 6 KiB of that
 /// thread's own stack.
@@ -49,37 +44,6 @@ const OWN_RUNS: usize = 64;
 const PASSING_SLABS: usize = 2;
 const PASSING_RUNS: usize = 4;
 
-/// How far the ticks are. A turn may be begun by one thread and ended by another.
-#[derive(Debug)]
-pub struct Ticks {
-    /// When the next tick is due, in milliseconds of the clock; 0 while nobody has looked yet.
-    next_ms: AtomicU64,
-    /// When the last one was.
-    last_ms: AtomicU64,
-    /// When the turn began.
-    epoch_ms: AtomicU64,
-    /// The chunk where it begins: region number * 2^32 + chunk.
-    cursor: AtomicU64,
-}
-
-impl Default for Ticks {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Ticks {
-    /// At the beginning.
-    pub const fn new() -> Self {
-        Self {
-            next_ms: AtomicU64::new(0),
-            last_ms: AtomicU64::new(0),
-            epoch_ms: AtomicU64::new(0),
-            cursor: AtomicU64::new(0),
-        }
-    }
-}
-
 /// A place in the walk.
 #[derive(Clone, Copy)]
 struct Cursor {
@@ -88,6 +52,7 @@ struct Cursor {
 }
 
 impl Cursor {
+    /// `Ticks::START`.
     const START: Self = Self { region: 0, chunk: 0 };
 
     fn from_word(word: u64) -> Self {
@@ -110,7 +75,7 @@ pub struct Purge<'h, P> {
 impl<P: Pages> Purge<'_, P> {
     /// Milliseconds of a turn.
     pub fn epoch_ms(&self) -> u64 {
-        u64::from(self.shared.depot.settings.purge_delay_ms() / 2).max(EPOCH_MS_MIN)
+        pace::epoch_ms(self.shared.depot.settings.purge_delay_ms())
     }
 
     /// Does a turn, or what is left of it until `stop` says so, on a thread of the program. Returns how many chunks it
@@ -142,45 +107,20 @@ impl<P: Pages> Purge<'_, P> {
     /// On the way through a slow path, where no other thread purges: looks at a few chunks if it is time to.
     pub fn tick(&self) {
         let depot = self.shared.depot;
-        let (Some(call @ (PurgeRequest::Raised | PurgeRequest::Urgent)), _) = depot.purge_signal.call() else { return };
-        let now = depot.os.now_ms();
-        // ordering: Relaxed, times; who is late or early does no harm.
-        let (next, last) = (self.ticks.next_ms.load(Ordering::Relaxed), self.ticks.last_ms.load(Ordering::Relaxed));
-        if next == 0 {
-            // ordering: Relaxed, likewise.
-            self.ticks.next_ms.store(now + self.epoch_ms(), Ordering::Relaxed);
-            return;
-        }
-        let is_urgent = call == PurgeRequest::Urgent && now >= last + EPOCH_MS_MIN;
-        // One of the threads that come by does it. If it is stopped, another one does at the next tick.
-        // ordering: Relaxed, likewise.
-        let claim = || self.ticks.last_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if (now >= next || is_urgent) && claim() {
-            self.tick_now(if call == PurgeRequest::Urgent { Due::All } else { Due::Aged }, now);
-        }
-    }
-
-    fn tick_now(&self, due: Due, now: u64) {
-        // ordering: Relaxed, a place to begin; two threads at the same one do no harm.
-        let mut cursor = Cursor::from_word(self.ticks.cursor.load(Ordering::Relaxed));
-        if cursor.word() == Cursor::START.word() {
-            // ordering: Relaxed, a time.
-            self.ticks.epoch_ms.store(now, Ordering::Relaxed);
+        let (request, now) = (depot.purge_signal.call().0, depot.os.now_ms());
+        let Some(due) = self.ticks.claim(request, now, self.epoch_ms()) else { return };
+        let mut cursor = Cursor::from_word(self.ticks.begin(now));
+        if cursor.word() == Ticks::START {
             self.begin_epoch(due);
         }
-        let mut next_ms = now + TICK_PAUSE_MS;
         for _ in 0..TICK_CHUNKS {
-            let Some(next) = self.visit_next::<PASSING_SLABS, PASSING_RUNS>(cursor, due) else {
-                cursor = Cursor::START;
-                // ordering: Relaxed, a time.
-                next_ms = next_ms.max(self.ticks.epoch_ms.load(Ordering::Relaxed) + self.epoch_ms());
+            let next = self.visit_next::<PASSING_SLABS, PASSING_RUNS>(cursor, due);
+            cursor = next.unwrap_or(Cursor::START);
+            if next.is_none() {
                 break;
-            };
-            cursor = next;
+            }
         }
-        // ordering: Relaxed, likewise.
-        self.ticks.cursor.store(cursor.word(), Ordering::Relaxed);
-        self.ticks.next_ms.store(next_ms, Ordering::Relaxed);
+        self.ticks.end(cursor.word(), now, self.epoch_ms());
         self.raise_if_unpurged();
     }
 

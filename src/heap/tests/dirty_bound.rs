@@ -1,9 +1,9 @@
 //! Tests: how much free memory is kept beside what is in use.
 
 use crate::config::GRANULE_BYTES;
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::options::Options;
+use crate::purge::pace::Due;
 use crate::sys::fake::FakePages;
 
 const MIB: usize = 1 << 20;

@@ -2,10 +2,10 @@
 
 use super::purging::{DELAY_MS, allocate, free, heap, release, resident_bytes};
 use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES, HUGE_PAGES_FROM_BYTES};
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::{HugePages, Options, SoftLimit};
+use crate::purge::pace::Due;
 use crate::size_class::{class_of, shape};
 use crate::sys::HugePage;
 use crate::sys::fake::FakePages;

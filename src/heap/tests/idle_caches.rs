@@ -1,10 +1,10 @@
 //! Tests: what threads have cached goes back when they idle, rest, end or are gone.
 
 use super::purging::{DELAY_MS, allocate, free, heap, release, resident};
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::Options;
+use crate::purge::pace::Due;
 use crate::size_class::{class_of, shape};
 use crate::sys::fake::FakePages;
 use crate::units::ClassIndex;

@@ -2,10 +2,10 @@
 
 use super::purging::{allocate, free};
 use crate::config::{CACHE_BYTES_SURE, CACHES_BYTES_MAX, PARKED_BYTES_ALL};
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::Options;
+use crate::purge::pace::Due;
 use crate::size_class::{self, shape};
 use crate::sys::fake::FakePages;
 

@@ -2,9 +2,9 @@
 
 use super::purging::{heap, release, resident_bytes};
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::options::Options;
+use crate::purge::pace::Due;
 use crate::sys::fake::{FakePages, Moves};
 
 const OLD: usize = 2 * RELOCATE_BYTES_MIN;

@@ -1,10 +1,10 @@
 //! Tests: what an ended thread leaves serves the next one, or comes home before new memory is used or a turn is over.
 
 use crate::config::{CHUNK_BYTES, GRANULE_BYTES, PARKED_BYTES_MAX};
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::{Options, SoftLimit};
+use crate::purge::pace::Due;
 use crate::purge::signal::PurgeRequest;
 use crate::size_class::{self, class_of, shape};
 use crate::sys::fake::FakePages;

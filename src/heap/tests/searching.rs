@@ -2,10 +2,10 @@
 
 use super::purging::{allocate, free, heap, release};
 use crate::config::CHUNK_BYTES;
-use crate::depot::dirty::Due;
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::Options;
+use crate::purge::pace::Due;
 use crate::size_class::{class_of, shape};
 use crate::summary::steps::steps_of;
 use crate::sys::fake::FakePages;

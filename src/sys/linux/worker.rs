@@ -21,6 +21,9 @@ const STACK_BYTES: [usize; 3] = [1 << 20, 16 << 20, 256 << 20];
 /// Bytes of the stack on which `pthread_create` is called: the first call binds symbols of the C library, for which its
 /// loader saves all registers: 3 to 11 KiB, and malloc's caller may have less.
 const ROOM_BYTES: usize = 64 << 10;
+/// Address space that the kernel keeps free on both sides of that stack. Valgrind takes a stack pointer that moves by less
+/// than 2,000,000 bytes for a frame of the stack that it was on, and what lies between for dead.
+const APART_BYTES: usize = 2 << 20;
 
 /// Starts a thread with every signal blocked. Returns its handle, never 0.
 pub fn spawn(body: Body, argument: usize) -> Option<usize> {
@@ -79,15 +82,24 @@ extern "C" fn carry_out(order: *mut libc::c_void) {
 /// Calls `work` on a stack of `ROOM_BYTES`, if there is memory for one; else on this one.
 fn with_room(work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void) {
     let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let bytes = ROOM_BYTES + 2 * APART_BYTES;
     // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-    let room = unsafe { libc::mmap(core::ptr::null_mut(), ROOM_BYTES, access, flags, -1, 0) };
-    if room == libc::MAP_FAILED {
+    let space =
+        unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags | libc::MAP_NORESERVE, -1, 0) };
+    if space == libc::MAP_FAILED {
         return work(argument);
     }
-    // SAFETY: the end of the mapping, as aligned as a stack's must be; nobody else uses it.
-    unsafe { call_on(room.byte_add(ROOM_BYTES), work, argument) };
+    // SAFETY: within the mapping.
+    let room = unsafe { space.byte_add(APART_BYTES) };
+    // SAFETY: a part of our own mapping.
+    if unsafe { libc::mprotect(room, ROOM_BYTES, access) } == 0 {
+        // SAFETY: the end of that part, as aligned as a stack's must be; nobody else uses it.
+        unsafe { call_on(room.byte_add(ROOM_BYTES), work, argument) };
+    } else {
+        work(argument);
+    }
     // SAFETY: our own mapping, not used any more.
-    unsafe { libc::munmap(room, ROOM_BYTES) };
+    unsafe { libc::munmap(space, bytes) };
 }
 
 /// Calls `work` with the stack that ends at `stack`.
