@@ -278,9 +278,11 @@ fn is_packaged(manifest: &str, file: &Path) -> bool {
 #[test]
 fn links_lead_to_what_the_package_has() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    for text in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"] {
+    for text in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md"] {
         for link in links(&fs::read_to_string(root().join(text)).unwrap()) {
-            let file = Path::new(link.split('#').next().unwrap());
+            let target = link.split('#').next().unwrap();
+            // From a folder, links lead upwards only.
+            let file = Path::new(if text.contains('/') { target.strip_prefix("../").expect(text) } else { target });
             assert!(root().join(file).exists() && is_packaged(&manifest, file), "{text} leads to {link}");
         }
     }
@@ -295,4 +297,69 @@ fn link_out_of_the_package_is_refused() {
     // Not there where this is the unpacked package itself.
     let other = Path::new("capi/README.md");
     assert!(!root().join(other).exists() || !is_packaged(manifest, other));
+}
+
+/// What a text of Markdown has outside of its blocks of code.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    text.split("```").step_by(2)
+}
+
+/// Headings that a text of Markdown links to and does not have. `elsewhere` is the start of such a link from another text.
+fn missing_headings<'a>(links_of: &'a str, elsewhere: &str, text: &str) -> Vec<&'a str> {
+    let anchor = |heading: &str| -> String {
+        let kept = heading.chars().filter(|char| char.is_alphanumeric() || " -_".contains(*char));
+        kept.map(|char| if char == ' ' { '-' } else { char.to_ascii_lowercase() }).collect()
+    };
+    let lines = prose(text).flat_map(str::lines);
+    let headings: Vec<String> =
+        lines.filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#').trim())).collect();
+    let start = format!("]({elsewhere}#");
+    let targets = links_of.split(&start).skip(1).filter_map(|rest| rest.split(')').next());
+    targets.filter(|target| !headings.iter().any(|heading| heading == target)).collect()
+}
+
+/// Paths of modules, as `depot/slabs` or `purge::warm`, and of files that a text of Markdown names in code font, and that are
+/// not there. The last part of a path of modules may be an item. What the package may not have is passed over.
+fn missing_paths(text: &str) -> Vec<&str> {
+    let is_there = |word: &str| {
+        let path = PathBuf::from(word.replace("::", "/"));
+        let module = Path::new("src").join(&path);
+        let item_of = module.parent().filter(|_| word.contains("::")).map(|parent| parent.with_extension("rs"));
+        let all = [Some(module.with_extension("rs")), Some(module.clone()), Some(path), item_of];
+        all.iter().flatten().any(|path| root().join(path).exists())
+    };
+    let is_path = |word: &str| {
+        let is_plain = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || "_-./:".contains(char);
+        let first = word.split(['/', ':']).next().unwrap();
+        let is_elsewhere = ["", ".ci", "ci", "capi", "cli", "benches", "examples", "magalloc"].contains(&first);
+        (word.contains('/') || word.contains("::")) && word.chars().all(is_plain) && !is_elsewhere
+    };
+    let words = prose(text).flat_map(|part| part.split('`').skip(1).step_by(2));
+    words.filter(|word| is_path(word) && !is_there(word)).collect()
+}
+
+#[test]
+fn documents_name_what_is_there() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (tour, decisions) = (read("ARCHITECTURE.md"), read("docs/decisions.md"));
+    for text in [&tour, &decisions, &read("loom_tests/README.md")] {
+        assert_eq!(missing_paths(text), [] as [&str; 0]);
+        assert_eq!(missing_headings(text, "", text), [] as [&str; 0]);
+    }
+    assert_eq!(missing_headings(&tour, "docs/decisions.md", &decisions), [] as [&str; 0]);
+    let words = tour.split_whitespace().count();
+    assert!(words <= 4000, "ARCHITECTURE.md is a tour: {words} words; reasons and figures go to docs/decisions.md");
+}
+
+#[test]
+fn names_of_what_is_not_there_are_refused() {
+    let good =
+        "`sys/` `slab::marks` `slab/marks` `slab::marks::x` `src/lib.rs` `ci/y` `A::b` `/z`\n```\n`slab/z`\n```\n";
+    assert_eq!(missing_paths(good), [] as [&str; 0]);
+    let bad = "`slab/mark` `slab::mark::x` `src/lib` `other::marks`";
+    assert_eq!(missing_paths(bad), ["slab/mark", "slab::mark::x", "src/lib", "other::marks"]);
+    let text = "## A thread's end, fork\n[a](#a-threads-end-fork) [b](#b) [c](other.md#c)\n```\n## b\n```\n";
+    assert_eq!(missing_headings(text, "", text), ["b"]);
+    assert_eq!(missing_headings(text, "other.md", "# C\n"), [] as [&str; 0]);
+    assert_eq!(missing_headings(text, "other.md", "# D\n"), ["c"]);
 }
