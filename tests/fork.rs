@@ -65,7 +65,7 @@ fn main() {
         &[
             ("children_of_busy_threads_work_and_unmap_all", || all_unmapped("busy", 241)),
             ("children_of_any_thread_do", || all_unmapped("busy_in_thread", 51)),
-            ("threads_fork_at_the_same_time", || assert_eq!(child("busy_together").code, Some(0))),
+            ("threads_fork_at_the_same_time", || all_unmapped("busy_together", 41)),
             ("first_call_of_a_thread_is_in_the_child", || all_unmapped("first_call", 21)),
             ("child_without_handlers_works_and_ends", child_without_handlers_works_and_ends),
             ("child_gets_back_what_vanished_threads_had", || all_unmapped("adopt", 3)),
@@ -196,7 +196,7 @@ fn forks(count: usize) {
     }
 }
 
-/// Two threads fork; their children report at the same time, so nobody can read it.
+/// Two threads fork; their children report at the same time, each with one write.
 fn together(count: usize) {
     let threads = [0, 1].map(|_| std::thread::spawn(move || forks(count)));
     threads.into_iter().for_each(|thread| thread.join().unwrap());

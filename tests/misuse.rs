@@ -2,7 +2,7 @@
 //! address. Each child says the address that it misuses on standard output, before it does.
 
 use magalloc::Magalloc;
-use process::{child, give, on_raw_thread, say, take};
+use process::{child, command, give, on_raw_thread, say, take, writes_to_stderr};
 
 mod process;
 
@@ -87,6 +87,7 @@ fn main() {
                 expect_no_large_but("small_as_large", "there are blocks of 64");
             }),
             ("free_of_foreign_block_as_large_is_noticed", || expect_no_large("foreign_as_large")),
+            ("report_is_one_write", report_is_one_write),
         ],
     );
 }
@@ -119,6 +120,13 @@ fn expect_no_large(name: &str) {
 #[track_caller]
 fn expect_no_large_but(name: &str, found: &str) {
     expect_abort(name, |address| format!("magalloc: free of {address}, which is not a live large block: {found}\n"));
+}
+
+fn report_is_one_write() {
+    for name in ["twice_in_cache", "large_twice", "inside_small"] {
+        let writes = writes_to_stderr(&mut command(name));
+        assert!(writes.len() == 1 && writes[0].ends_with('\n'), "{writes:?}");
+    }
 }
 
 /// Says the address. What it needs for that is in use no more when it returns.

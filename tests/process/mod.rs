@@ -7,8 +7,10 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::CStr;
+use std::io::Read;
+use std::os::fd::FromRawFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A child's program or a parent's test, with its name.
 pub type Named = (&'static str, fn());
@@ -131,6 +133,28 @@ pub fn run(command: &mut Command) -> Outcome {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// Runs it to its end. What each of its calls wrote to standard error: the pipe keeps them apart.
+pub fn writes_to_stderr(command: &mut Command) -> Vec<String> {
+    let mut ends = [-1; 2];
+    // SAFETY: `ends` is valid.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_DIRECT | libc::O_CLOEXEC) }, 0);
+    // SAFETY: opened just now, nobody else's.
+    let [mut read, write] = ends.map(|end| unsafe { std::fs::File::from_raw_fd(end) });
+    let mut child = command.stdout(Stdio::null()).stderr(write).spawn().unwrap();
+    // The command has the other end open as well.
+    command.stderr(Stdio::null());
+    let mut writes = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        match read.read(&mut bytes).unwrap() {
+            0 => break,
+            len => writes.push(String::from_utf8(bytes[..len].to_vec()).unwrap()),
+        }
+    }
+    child.wait().unwrap();
+    writes
 }
 
 /// Runs the child `name` to its end.

@@ -3,24 +3,48 @@
 use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
 
-/// Writes `parts` to standard error, followed by a line end. Nothing that becomes of it ends the process: a pipe that
-/// nobody reads raises no signal.
+/// Parts that a line has at most, its end included. More are left out.
+const PARTS_MAX: usize = 16;
+
+/// Writes `parts` to standard error, followed by a line end, by one call: what several processes write to one pipe or file
+/// does not mix. Nothing that becomes of it ends the process: a pipe that nobody reads raises no signal.
 pub fn line(parts: &[&[u8]]) {
     let _errno = KeepErrno::new();
     let _whole = NotCancelled::new();
     let mut pipe_signal = HeldPipeSignal::new();
-    for part in parts.iter().chain(&[&b"\n"[..]]) {
-        let mut rest: &[u8] = part;
-        while !rest.is_empty() {
-            // SAFETY: the slice is valid for its length.
-            let written = unsafe { libc::write(libc::STDERR_FILENO, rest.as_ptr().cast(), rest.len()) };
-            match usize::try_from(written) {
-                Ok(count) if count > 0 => rest = &rest[count..],
-                // Nobody can be told that standard error cannot be written.
-                _ => return pipe_signal.discard(),
-            }
+    debug_assert!(parts.len() < PARTS_MAX);
+    let mut pieces = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; PARTS_MAX];
+    let mut count = 0;
+    for (piece, part) in pieces.iter_mut().zip(parts.iter().take(PARTS_MAX - 1).chain(&[&b"\n"[..]])) {
+        *piece = libc::iovec { iov_base: part.as_ptr().cast_mut().cast(), iov_len: part.len() };
+        count += 1;
+    }
+    let mut left = &mut pieces[..count];
+    while !left.is_empty() {
+        // SAFETY: each piece is a slice of the caller's, or what is left of one.
+        let written = unsafe { libc::writev(libc::STDERR_FILENO, left.as_ptr(), left.len() as libc::c_int) };
+        match usize::try_from(written) {
+            Ok(bytes) if bytes > 0 => left = behind(left, bytes),
+            // Nobody can be told that standard error cannot be written.
+            _ => return pipe_signal.discard(),
         }
     }
+}
+
+/// What is left of `pieces` behind the first `bytes`.
+fn behind(pieces: &mut [libc::iovec], mut bytes: usize) -> &mut [libc::iovec] {
+    let whole = pieces.iter().take_while(|piece| {
+        let is_whole = piece.iov_len <= bytes;
+        bytes -= if is_whole { piece.iov_len } else { 0 };
+        is_whole
+    });
+    let whole = whole.count();
+    let left = &mut pieces[whole..];
+    if let Some(first) = left.first_mut() {
+        first.iov_base = first.iov_base.wrapping_byte_add(bytes);
+        first.iov_len -= bytes;
+    }
+    left
 }
 
 /// Holds SIGPIPE back from the calling thread while it lives. The kernel raises it on the thread that writes.
@@ -135,6 +159,24 @@ pub fn decimal(value: usize) -> Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_line_begins_behind_what_was_written() {
+        let text = *b"one, two, three";
+        for bytes in 0..=text.len() {
+            let mut pieces = [0..3, 3..3, 3..9, 9..15].map(|part: core::ops::Range<usize>| libc::iovec {
+                iov_base: text[part.clone()].as_ptr().cast_mut().cast(),
+                iov_len: part.len(),
+            });
+            let left: Vec<u8> = behind(&mut pieces, bytes)
+                .iter()
+                // SAFETY: a piece of `text`.
+                .flat_map(|piece| unsafe { core::slice::from_raw_parts(piece.iov_base.cast::<u8>(), piece.iov_len) })
+                .copied()
+                .collect();
+            assert_eq!(left, text[bytes..], "{bytes}");
+        }
+    }
 
     #[test]
     fn numbers_are_written_in_full() {
