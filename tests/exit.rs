@@ -2,7 +2,7 @@
 //! another thread still runs; nothing is served wrongly before, between or after.
 
 use magalloc::Magalloc;
-use process::{child, give, is_child, say, take, use_memory};
+use process::{child, command, give, is_child, say, take, use_memory, writes_to_stderr};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{Arc, Barrier};
@@ -26,6 +26,9 @@ fn main() {
             ("stdio_small", || stdio(4 << 10)),
             ("stdio_large", || stdio(1 << 20)),
             ("fork", fork),
+            ("vfork", vfork),
+            ("vfork_without_purging_thread", vfork),
+            ("vfork_in_fork", vfork_in_fork),
         ],
         &[
             ("return_from_main_unmaps_all", || child("returns").expect_unmapped(0, "")),
@@ -39,6 +42,8 @@ fn main() {
             ("stdio_buffer_in_small_block_is_written_out", || child("stdio_small").expect_unmapped(0, &numbers(100))),
             ("stdio_buffer_in_large_block_is_written_out", || child("stdio_large").expect_unmapped(0, &numbers(9_000))),
             ("fork_among_threads_works_at_once", fork_among_threads_works_at_once),
+            ("report_is_one_write", report_is_one_write),
+            ("exit_in_vfork_leaves_the_parents_memory", exit_in_vfork_leaves_the_parents_memory),
         ],
     );
 }
@@ -107,6 +112,9 @@ extern "C" fn handler_of_init() {
 static AT_START: extern "C" fn() = at_start;
 
 extern "C" fn at_start() {
+    if is_child(c"vfork_without_purging_thread") {
+        process::set_option(c"MAGALLOC_BACKGROUND_THREAD", c"0");
+    }
     if is_child(c"handlers") {
         use_memory(&GLOBAL);
         // SAFETY: registers a function that lives as long as the process.
@@ -187,6 +195,14 @@ fn stdio(buffer_bytes: usize) {
     }
 }
 
+/// Waits for a child. Its status.
+fn wait(pid: libc::pid_t) -> libc::c_int {
+    let mut status = -1;
+    // SAFETY: `status` is valid.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status
+}
+
 const FORKS: usize = 200;
 
 /// The child of each fork has one thread, whatever the others were doing; so it unmaps everything.
@@ -196,12 +212,7 @@ fn fork() {
         // SAFETY: the child calls nothing but the allocator and exit.
         match unsafe { libc::fork() } {
             0 => finish(0),
-            pid => {
-                let mut status = -1;
-                // SAFETY: `status` is valid.
-                assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-                assert_eq!(status, 0);
-            }
+            pid => assert_eq!(wait(pid), 0),
         }
     }
 }
@@ -214,4 +225,57 @@ fn fork_among_threads_works_at_once() {
     assert_eq!(reports.len(), FORKS + 1);
     assert!(reports[..FORKS].iter().all(|(unmapped, mapped)| unmapped == mapped && *mapped > 0), "{reports:?}");
     assert_eq!(reports[FORKS].0, 0);
+}
+
+fn report_is_one_write() {
+    let writes = writes_to_stderr(command("returns").env("MAGALLOC_STATS_FILE", "/no/such/folder/file"));
+    let [refused, report] = writes.as_slice() else { panic!("{writes:?}") };
+    assert_eq!(refused, "magalloc: the statistics cannot be appended to /no/such/folder/file\n");
+    assert!(process::report_line(report).is_some(), "{report:?}");
+}
+
+/// A program error: a child of `vfork` has to end by `_exit`. It runs the parent's handlers, but nothing of ours.
+fn vfork() {
+    let kept: Vec<Vec<u8>> = [1, 100, 30_000, 100_000, 9 << 20].map(|size| vec![0x5a; size]).into();
+    assert_eq!(wait(exit_in_vfork()), 3 << 8);
+    assert!(kept.iter().all(|block| block.iter().all(|&byte| byte == 0x5a)));
+    drop(kept);
+    use_memory(&GLOBAL);
+    std::thread::spawn(|| use_memory(&GLOBAL)).join().unwrap();
+    magalloc::check();
+    say("parent\n");
+}
+
+/// A child as `posix_spawn` makes it: like that of `vfork`, on a stack of its own.
+fn exit_in_vfork() -> libc::pid_t {
+    extern "C" fn body(_: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: that is what is tested.
+        unsafe { libc::exit(3) }
+    }
+    let mut stack = vec![0_u8; 1 << 20];
+    let end = stack.as_mut_ptr_range().end.cast();
+    // SAFETY: the stack is the child's until it has ended, before which this thread does not go on.
+    let pid =
+        unsafe { libc::clone(body, end, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, std::ptr::null_mut()) };
+    assert!(pid > 0, "{}", std::io::Error::last_os_error());
+    pid
+}
+
+fn vfork_in_fork() {
+    // SAFETY: the child is a process of one thread.
+    match unsafe { libc::fork() } {
+        0 => vfork(),
+        pid => assert_eq!(wait(pid), 0),
+    }
+}
+
+fn exit_in_vfork_leaves_the_parents_memory() {
+    for (name, reports) in [("vfork", 0), ("vfork_without_purging_thread", 0), ("vfork_in_fork", 1)] {
+        let outcome = child(name);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), "parent\n"), "{outcome:?}");
+        // glibc runs a process's handlers once, and the child has; musl comes by a second time.
+        let lines: Vec<_> = outcome.stderr.split_inclusive('\n').map(process::report_line).collect();
+        assert!((reports..=reports + 1).contains(&lines.len()), "{outcome:?}");
+        assert!(lines.iter().all(|line| line.is_some_and(|(unmapped, mapped)| unmapped == mapped)), "{outcome:?}");
+    }
 }

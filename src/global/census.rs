@@ -10,14 +10,15 @@
 //!               I2: only the purging thread looks for vanished threads. A program with one thread makes no call for
 //!                   it, whatever a sandbox forbids. Where there is to be no such thread, none is noted.
 //! # Children    after `fork`, the child's only thread is counted anew. After `_Fork` it is not counted: one thread
-//!               more is needed there before there is a purging thread. A child of `vfork` is a part of its parent.
+//!               more is needed there before there is a purging thread. A child of `vfork` is a part of its parent, also
+//!               where it ends by `exit`, as it must not: the heap is the parent's.
 //! ```
 
 use super::{HEAP, exit};
 use crate::local::LocalIndex;
 use crate::purge::worker_state::WorkerState;
-use crate::sync::{AtomicU32, AtomicU64, Ordering};
-use crate::sys::platform::{Wiped, is_alive, process_id, thread_id};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sys::platform::{Wiped, is_alive, is_as_known, process_id, thread_id};
 
 /// What is true of this process only.
 pub(super) struct Here {
@@ -49,6 +50,9 @@ pub(super) static HERE: Wiped<Here> = Wiped::new(Here {
 /// Generations so far: those of the parents, and this one.
 static GENERATIONS: AtomicU32 = AtomicU32::new(0);
 
+/// 1 once a child that nobody told of its birth would read zero in `HERE`.
+static ARRANGED: AtomicU8 = AtomicU8::new(0);
+
 /// Threads that one look asks the kernel for, if it finds one that is there.
 const LOOK_THREADS: usize = 64;
 
@@ -62,7 +66,8 @@ pub(super) fn threads() -> u32 {
 /// From now on a child that nobody told of its birth reads zero here.
 pub(super) fn arrange() {
     HERE.arrange();
-    // ordering: Relaxed, a number.
+    // ordering: Relaxed, numbers.
+    ARRANGED.store(1, Ordering::Relaxed);
     HERE.told.store(1, Ordering::Relaxed);
 }
 
@@ -77,6 +82,14 @@ pub(super) fn is_home() -> bool {
     generation();
     // ordering: Relaxed, a number.
     HERE.process.load(Ordering::Relaxed) == process_id()
+}
+
+/// Is this a process that has no memory of its own, a child of `vfork`? Unlike `is_home`, which goes by what was noted
+/// when a thread got its cache, it works also where none ever did, or where nothing is noted.
+pub(super) fn is_guest() -> bool {
+    // ordering: Relaxed, a number.
+    let is_copy = ARRANGED.load(Ordering::Relaxed) != 0 && !was_told();
+    !is_copy && !is_as_known()
 }
 
 /// The generation of this process.

@@ -48,6 +48,8 @@ impl ProcessEnd for Process {
         let is_unloading = UNLOADING.take() && !HEAP.depot().settings.serves_c_library();
         if is_unloading {
             stats_record::unload();
+        } else if census::is_guest() {
+            return;
         }
         if HEAP.is_closed() {
             return;

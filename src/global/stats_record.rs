@@ -9,7 +9,7 @@
 //! # Many        processes may share a file: a record is appended with one write
 //! ```
 
-use super::HEAP;
+use super::{HEAP, census};
 use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
 use crate::sync::{AtomicU32, Ordering};
@@ -52,8 +52,9 @@ struct OnSigterm;
 /// The record needs system calls and atomics only, so a signal handler may write it.
 impl Termination for OnSigterm {
     fn before_termination() {
+        // A child of `vfork` has no figures of its own.
         // ordering: Relaxed; the end of the process that was interrupted is this thread's, or else may be missed.
-        if !HEAP.is_closed() && WRITTEN_BY.load(Ordering::Relaxed) != process_id() {
+        if !HEAP.is_closed() && !census::is_guest() && WRITTEN_BY.load(Ordering::Relaxed) != process_id() {
             write();
         }
     }

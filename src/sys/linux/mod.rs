@@ -29,6 +29,6 @@ pub use report::{decimal, fatal, hex, line};
 pub use system_malloc::SystemMalloc;
 #[cfg(not(loom))]
 pub use terminate::{Termination, after_all, before_termination};
-pub use thread::{EndOfThread, ThreadEnd, is_alive, thread_id};
+pub use thread::{EndOfThread, ThreadEnd, is_alive, is_as_known, thread_id};
 pub use wiped::Wiped;
 pub use worker::{join, name_thread, spawn, wait, wake};
