@@ -1,6 +1,6 @@
 //! Options from the environment: each has an effect; what cannot be understood is told and ignored.
 
-use common::{MODES, Mode, Outcome, compile, compile_shared, compile_with, run, shared_library, skip};
+use common::{MODES, Mode, Outcome, clean, compile, compile_shared, compile_with, run, shared_library, skip};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,34 @@ fn cache_bytes_max_bounds_the_cache() {
 fn background_thread_comes_only_where_it_may() {
     expect_with(&[("MAGALLOC_BACKGROUND_THREAD", "1")], "background_thread_comes");
     expect_with(&[("MAGALLOC_BACKGROUND_THREAD", "0")], "background_thread_never_comes");
+}
+
+/// A program that never calls malloc itself.
+#[test]
+fn background_thread_comes_by_each_function() {
+    for function in ["calloc", "realloc", "aligned_alloc", "memalign", "posix_memalign", "valloc", "pvalloc"] {
+        expect_with(&[], &format!("background_thread_comes_by_{function}"));
+    }
+}
+
+/// `ld.so program`: to the kernel, the loader is the program.
+#[test]
+fn background_thread_comes_where_the_loader_was_started_by_hand() {
+    let Some(loader) = loader() else { return skip("the C library has no loader") };
+    for mode in [Mode::Preloaded, Mode::Dynamic] {
+        let mut command = clean(&loader);
+        if mode == Mode::Preloaded {
+            command.arg("--preload").arg(shared_library());
+        }
+        run(command.arg(compile("options.c", mode).path).arg("background_thread_comes")).expect(0, "", "");
+    }
+}
+
+/// The loader of this program.
+fn loader() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mut paths = maps.lines().filter_map(|line| line.split_ascii_whitespace().nth(5)).map(PathBuf::from);
+    paths.find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-")))
 }
 
 #[test]

@@ -12,10 +12,10 @@
 //!               by who ends it.
 //! # C library   where its own blocks are from this heap, it calls malloc and free in the middle of things that
 //!               starting a thread needs: glibc frees a thread's data with the lock of its cache of stacks
-//!               held, and its loader allocates amid changing the list of thread-local data. So only a malloc that the
-//!               loader does not make starts the thread there (`attend_program`), before there is anything to purge,
-//!               and in a larger heap; it stays while the heap is large and two threads have caches, because a free that
-//!               comes after a quiet time could not start it
+//!               held, and its loader allocates amid changing the list of thread-local data. So only an allocation that
+//!               the loader does not make starts the thread there (`attend_program`), before there is anything to
+//!               purge, and in a larger heap; it stays while the heap is large and two threads have caches, because a
+//!               free that comes after a quiet time could not start it
 //! # Sleeping    on the purge signal, for a turn; for a second at most, because threads that ended by a system call of their own
 //!               do not tell, and must not be waited for (see `census`)
 //! ```
@@ -65,7 +65,7 @@ fn attend_purge_signal() {
     HEAP.purge().tick();
 }
 
-/// After a slow path of a malloc that the program, not the C library, made; its code at `caller` tells.
+/// After a slow path of a call that allocates, made by the program, not the C library; its code at `caller` tells.
 #[inline]
 pub(super) fn attend_program(caller: usize) {
     if stays() && !HERE.worker.is_running() && !thread::is_purger() && LOADER.is_outside(caller) {

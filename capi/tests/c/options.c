@@ -83,6 +83,88 @@ static void background_thread_comes(void)
         make_dirty(64 * MIB);
 }
 
+/* By each function: blocks of 10 KiB that are dirty afterwards, while no other function is called but free. */
+static void comes_by(void *(*allocate)(size_t size))
+{
+    enum { BLOCKS = 8192 };
+    static void *blocks[BLOCKS];
+    begin_second_thread();
+    CHECK(threads() == 2);
+    do {
+        for (int index = 0; index < BLOCKS; index++)
+            CHECK((blocks[index] = allocate(10 << 10)) != NULL);
+        for (int index = 0; index < BLOCKS; index++)
+            free(blocks[index]);
+    } while (threads() == 2);
+}
+
+static void *by_calloc(size_t size)
+{
+    return calloc(size / 8, 8);
+}
+
+static void *by_realloc(size_t size)
+{
+    return realloc(NULL, size);
+}
+
+static void *by_aligned_alloc(size_t size)
+{
+    return aligned_alloc(64, size);
+}
+
+static void *by_memalign(size_t size)
+{
+    return memalign(32, size);
+}
+
+static void *by_posix_memalign(size_t size)
+{
+    void *block = NULL;
+    CHECK(posix_memalign(&block, 128, size) == 0);
+    return block;
+}
+
+static void *by_pvalloc(size_t size)
+{
+    return pvalloc(size);
+}
+
+static void background_thread_comes_by_calloc(void)
+{
+    comes_by(by_calloc);
+}
+
+static void background_thread_comes_by_realloc(void)
+{
+    comes_by(by_realloc);
+}
+
+static void background_thread_comes_by_aligned_alloc(void)
+{
+    comes_by(by_aligned_alloc);
+}
+
+static void background_thread_comes_by_memalign(void)
+{
+    comes_by(by_memalign);
+}
+
+static void background_thread_comes_by_posix_memalign(void)
+{
+    comes_by(by_posix_memalign);
+}
+
+static void background_thread_comes_by_valloc(void)
+{
+    comes_by(valloc);
+}
+
+static void background_thread_comes_by_pvalloc(void)
+{
+    comes_by(by_pvalloc);
+}
+
 static void background_thread_never_comes(void)
 {
     begin_second_thread();
@@ -209,6 +291,10 @@ static void secure_process_ignores_options(void)
 
 MAIN(SCENARIO(does_its_work), SCENARIO(dirty_memory_is_given_back_soon), SCENARIO(child_gives_dirty_memory_back_soon),
      SCENARIO(dirty_memory_is_kept), SCENARIO(cache_is_small), SCENARIO(cache_is_large),
-     SCENARIO(background_thread_comes), SCENARIO(background_thread_never_comes), SCENARIO(hard_limit_refuses),
+     SCENARIO(background_thread_comes), SCENARIO(background_thread_comes_by_calloc),
+     SCENARIO(background_thread_comes_by_realloc), SCENARIO(background_thread_comes_by_aligned_alloc),
+     SCENARIO(background_thread_comes_by_memalign), SCENARIO(background_thread_comes_by_posix_memalign),
+     SCENARIO(background_thread_comes_by_valloc), SCENARIO(background_thread_comes_by_pvalloc),
+     SCENARIO(background_thread_never_comes), SCENARIO(hard_limit_refuses),
      SCENARIO(huge_pages_are_as_advised), SCENARIO(disabled_allocator_owns_nothing),
      SCENARIO(secure_process_ignores_options))
