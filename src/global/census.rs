@@ -17,7 +17,7 @@
 use super::{HEAP, exit};
 use crate::local::LocalIndex;
 use crate::purge::worker_state::WorkerState;
-use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::platform::{Wiped, is_alive, is_as_known, process_id, thread_id};
 
 /// What is true of this process only.
@@ -46,6 +46,9 @@ pub(super) static HERE: Wiped<Here> = Wiped::new(Here {
     threads: AtomicU32::new(0),
     told: AtomicU32::new(0),
 });
+
+/// Forks so far of which the child was told: those of the parents, and that which made this process.
+static FORKS: AtomicU32 = AtomicU32::new(0);
 
 /// Generations so far: those of the parents, and this one.
 static GENERATIONS: AtomicU32 = AtomicU32::new(0);
@@ -149,10 +152,23 @@ pub(super) fn end_thread(me: LocalIndex) {
     }
 }
 
+/// Does `work`. If a signal handler of this thread's forks meanwhile, and this is the child, that is said: what the thread
+/// had when the handler of the fork looked was not known.
+pub(super) fn tell_forks<R>(work: impl FnOnce() -> R) -> (R, bool) {
+    // ordering: Relaxed, a number that only this thread changes, if it does: the compiler alone could move it.
+    let before = FORKS.load(Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    let result = work();
+    compiler_fence(Ordering::SeqCst);
+    // ordering: Relaxed, as above.
+    (result, FORKS.load(Ordering::Relaxed) != before)
+}
+
 /// In the child of a fork, whose only thread has the cache `me`, if any.
 pub(super) fn begin_process(me: Option<LocalIndex>) {
     HERE.worker.forget();
     // ordering: Relaxed, all of it; the caller is alone.
+    FORKS.fetch_add(1, Ordering::Relaxed);
     HERE.generation.store(0, Ordering::Relaxed);
     HERE.threads.store(0, Ordering::Relaxed);
     HERE.told.store(1, Ordering::Relaxed);

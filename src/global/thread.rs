@@ -85,6 +85,10 @@ fn register(thread: &Place, options: &Options) -> Option<LocalHeap<'static, Syst
     }
     // Making the key may allocate in the C library, if that uses this heap.
     thread.set_state(State::Registering);
+    amid_forks(|| register_now(thread))
+}
+
+fn register_now(thread: &Place) -> Option<LocalHeap<'static, SystemPages>> {
     if !HEAP.depot().settings.serves_c_library() {
         // Else the constructor does: the C library may hold the lock for it just now.
         worker::prepare_forks();
@@ -101,6 +105,16 @@ fn register(thread: &Place, options: &Options) -> Option<LocalHeap<'static, Syst
     local
 }
 
+/// Does `work`, which changes what the thread has. In the child of a fork that a signal handler makes meanwhile, the thread
+/// goes on with something that counts as lost with its thread; so what was done for the fork is done again.
+fn amid_forks<R>(work: impl FnOnce() -> R) -> R {
+    let (result, has_forked) = census::tell_forks(work);
+    if has_forked {
+        note_fork();
+    }
+    result
+}
+
 impl EndOfThread for Place {
     fn key() -> &'static ThreadEnd {
         &THREAD_END
@@ -109,12 +123,14 @@ impl EndOfThread for Place {
     fn end_of_thread() {
         tls::with(|thread| {
             if let State::Registered(me) = thread.state() {
-                forget(thread);
-                census::end_thread(me);
-                // SAFETY: the state said that this thread has it, and `forget` was the last word of that.
-                HEAP.park(&unsafe { HEAP.local(me) });
-                worker::attend();
-                worker::note_end_of_thread();
+                amid_forks(|| {
+                    forget(thread);
+                    census::end_thread(me);
+                    // SAFETY: the state said that this thread has it, and `forget` was the last word of that.
+                    HEAP.park(&unsafe { HEAP.local(me) });
+                    worker::attend();
+                    worker::note_end_of_thread();
+                });
             }
         });
     }
@@ -130,10 +146,12 @@ fn forget(thread: &Place) {
 pub(super) fn leave() {
     tls::with(|thread| {
         if let State::Registered(me) = thread.state() {
-            forget(thread);
-            census::end_thread(me);
-            // SAFETY: as in `end_of_thread`.
-            HEAP.unregister(&unsafe { HEAP.local(me) });
+            amid_forks(|| {
+                forget(thread);
+                census::end_thread(me);
+                // SAFETY: as in `end_of_thread`.
+                HEAP.unregister(&unsafe { HEAP.local(me) });
+            });
         }
     });
 }

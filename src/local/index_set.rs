@@ -77,6 +77,12 @@ impl<const WORDS: usize> IndexSet<WORDS> {
         self.0[number / 64].fetch_or(1 << (number % 64), order);
     }
 
+    /// Takes that number out, which fits.
+    pub fn remove(&self, number: usize) {
+        // ordering: Acquire [HAND-OVER] pairs with Release in `put`.
+        self.0[number / 64].fetch_and(!(1 << (number % 64)), Ordering::Acquire);
+    }
+
     /// Is that number in the set, at some moment?
     pub fn has(&self, number: usize) -> bool {
         // ordering: Relaxed; for a caller that is alone.

@@ -206,7 +206,10 @@ impl ThreadRegistry {
     pub fn note_lost_in_fork(&self, me: Option<LocalIndex>) {
         for number in 0..self.made().min(RECORDS_MAX) {
             let is_mine = me.is_some_and(|me| me.get() == number);
-            if !is_mine && !self.abandoned.has(number) && !self.parked.has(number) && !self.lost.has(number) {
+            let is_lost = !is_mine && !self.abandoned.has(number) && !self.parked.has(number);
+            if self.lost.has(number) && !is_lost {
+                self.lost.remove(number);
+            } else if is_lost && !self.lost.has(number) {
                 self.lost.put(number);
                 // ordering: Relaxed; the caller is alone.
                 self.any_lost.store(1 + LOST_SLABS, Ordering::Relaxed);

@@ -5,6 +5,7 @@
 //! # Not here    any protocol
 //! ```
 
+pub use core::sync::atomic::compiler_fence;
 #[cfg(not(loom))]
 pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 #[cfg(loom)]
