@@ -3,6 +3,7 @@
 
 use magalloc::Magalloc;
 use process::{child, command, give, on_raw_thread, say, take, writes_to_stderr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 mod process;
 
@@ -42,6 +43,8 @@ fn main() {
             }),
             ("large_twice", large_twice),
             ("mapped_twice", mapped_twice),
+            ("large_at_once", || at_once(LARGE)),
+            ("mapped_at_once", || at_once(MAPPED)),
             ("inside_mapped", || give(&GLOBAL, said(take(&GLOBAL, MAPPED).wrapping_add(64 << 10)), MAPPED)),
             ("mapped_as_small", || free_small(said(take(&GLOBAL, MAPPED)), SMALL)),
             ("inside_large", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(64 << 10)), LARGE)),
@@ -77,6 +80,8 @@ fn main() {
             ("free_of_freed_memory_is_noticed", || expect_no_block("freed_memory", 64, "no block is there")),
             ("double_free_of_large_block_is_noticed", || expect_no_large("large_twice")),
             ("double_free_of_mapped_block_is_noticed", || expect_no_large("mapped_twice")),
+            ("free_of_large_block_by_two_threads_at_once_is_noticed", || expect_no_large("large_at_once")),
+            ("free_of_mapped_block_by_two_threads_at_once_is_noticed", || expect_no_large("mapped_at_once")),
             ("free_inside_mapped_block_is_noticed", || expect_no_large("inside_mapped")),
             ("free_of_mapped_block_as_small_is_noticed", || {
                 expect_no_block("mapped_as_small", 64, "a large block is there");
@@ -211,4 +216,21 @@ fn mapped_twice() {
     let block = said(take(&GLOBAL, MAPPED));
     give(&GLOBAL, block, MAPPED);
     give(&GLOBAL, block, MAPPED);
+}
+
+/// Two threads that free the same block, neither of which waits for the other's free.
+fn at_once(size: usize) {
+    let block = said(take(&GLOBAL, size)).expose_provenance();
+    let ready = AtomicUsize::new(0);
+    let free = || {
+        ready.fetch_add(1, Ordering::AcqRel);
+        while ready.load(Ordering::Acquire) < 2 {
+            std::hint::spin_loop();
+        }
+        give(&GLOBAL, std::ptr::with_exposed_provenance_mut(block), size);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(free);
+        scope.spawn(free);
+    });
 }

@@ -101,7 +101,15 @@ impl Mappings {
         fits
     }
 
-    fn take(&self, start: usize) -> Option<Mapping> {
+    /// Puts a mapping back that the caller has taken out, and that lives on, perhaps elsewhere or of another length.
+    pub fn put_back(&self, mapping: Mapping) {
+        // No two mappings begin in a slot, and the kernel's addresses are in the table: it was so when it was made.
+        let _ = self.table().is_some_and(|table| self.put(table, mapping));
+    }
+
+    /// Takes the mapping that begins at `start` out: the caller has it then, and no other thread.
+    #[must_use]
+    pub fn take(&self, start: usize) -> Option<Mapping> {
         let table = self.table()?;
         let mapping = table.take(start)?;
         let place = slot_of(start) / SLOTS_PER_PLACE;
@@ -168,12 +176,17 @@ impl<P: Pages> Depot<P> {
     #[must_use]
     pub fn free_mapping(&self, start: usize) -> bool {
         let Some(mapping) = self.mappings.take(start) else { return false };
+        self.end_mapping(mapping);
+        true
+    }
+
+    /// Ends a mapping that the caller has taken out.
+    pub fn end_mapping(&self, mapping: Mapping) {
         if let Some(start) = mapping.pointer() {
             // SAFETY: mapping_table I2: it is this thread's, and by the program's promise unused.
             unsafe { self.os.release(start, mapping.bytes) };
         }
         self.budget.give(mapping.bytes);
-        true
     }
 
     /// Ends the mapping that begins at `start`, which the caller has, but for the `lost` bytes from `at` on: these are
@@ -195,7 +208,7 @@ impl<P: Pages> Depot<P> {
     /// whole. `None`: not possible, it is as it was.
     pub fn resize_mapping(&self, start: usize, bytes: usize) -> Option<NonNull<u8>> {
         debug_assert!(bytes >= MAPPED_BYTES_MIN);
-        let (table, mapping) = (self.mappings.table()?, self.mappings.find(start)?);
+        let mapping = self.mappings.find(start)?;
         let place = mapping.pointer()?;
         if bytes > mapping.bytes && !self.take_within_limit(bytes - mapping.bytes) {
             return None;
@@ -211,8 +224,7 @@ impl<P: Pages> Depot<P> {
             Some(moved) => (moved, bytes),
             None => (place, mapping.bytes),
         };
-        // No two mappings begin in a slot, and the kernel's addresses are in the table: it was so when it was made.
-        let _ = self.mappings.put(table, Mapping { start: now.as_ptr().expose_provenance(), bytes: now_bytes });
+        self.mappings.put_back(Mapping { start: now.as_ptr().expose_provenance(), bytes: now_bytes });
         if now_bytes < mapping.bytes {
             self.budget.give(mapping.bytes - now_bytes);
         } else if now_bytes < bytes {

@@ -5,8 +5,11 @@
 //! # Growth      in place by claiming the granules behind; else, from `RELOCATE_BYTES_MIN` on, by moving the pages
 //!               to a larger span, which costs page-table entries instead of bytes; for a while after the kernel refused
 //!               that, by copying (see the caller)
+//! # Misuse      whoever frees or resizes a block takes it first, by one exchange: of two threads that do so at once, one ends
+//!               the process. Not so one that comes when the memory is a large block anew: nothing tells it from the owner
 //! # Zeroing     granules that were never written, or were purged, need no memset; the others see `heap::zeroing`
 //! # Errors      a pointer that is no large block ends the process with one line
+//! # Checked by  loom_tests/large_block.rs, tests/misuse.rs
 //! ```
 
 use crate::config::{GRANULE_BYTES, RELOCATE_BYTES_MIN};
@@ -47,20 +50,26 @@ pub(super) fn begin_moved(span: &Span<'_>) {
     span.region.descriptor(span.first).set_moved();
 }
 
-/// The span of a live large block.
-pub(super) fn span_of<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
+/// Takes a live large block, for the caller to free it, to move it, or to put it back: no other thread can meanwhile.
+pub(super) fn take<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Span<'_> {
     if let Some((region, first)) = depot.regions.find(block.addr())
-        && region.span_kind(first) == SpanKind::Large
         && region.address(first).as_ptr() == block
+        && region.take_large(first)
     {
         return Span { region, first, granules: region.descriptor(first).granules() };
     }
     invalid_free(depot, block)
 }
 
+/// After `take`, where the block lives on.
+pub(super) fn put_back(span: &Span<'_>) {
+    span.region.set_span_kind(span.first, SpanKind::Large);
+}
+
+/// Ends the process: `block` is no live large block.
 #[cold]
 #[inline(never)]
-fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
+pub(super) fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
     let found = depot.regions.find(block.addr()).map(|(region, granule)| region.span_kind(granule));
     let address = platform::hex(block.addr());
     if let Some(SpanKind::Slab(class)) = found {
@@ -77,8 +86,7 @@ pub(super) fn free<P: Pages>(depot: &Depot<P>, block: *mut u8) {
     if mapped::free(depot, block) {
         return;
     }
-    let span = span_of(depot, block);
-    span.region.set_span_kind(span.first, SpanKind::Other);
+    let span = take(depot, block);
     give(depot, &span, span.region.descriptor(span.first));
 }
 
@@ -110,7 +118,17 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     if let Some(resized) = mapped::resize(depot, block, new_size, align) {
         return resized;
     }
-    let span = span_of(depot, block);
+    let span = take(depot, block);
+    let resized = resize_taken(depot, &span, new_size, align);
+    if resized.is_null() || resized == block {
+        put_back(&span);
+    }
+    resized
+}
+
+/// The same for a block that the caller has taken; its granules are no longer claimed where the result is another block.
+fn resize_taken<P: Pages>(depot: &Depot<P>, span: &Span<'_>, new_size: usize, align: usize) -> *mut u8 {
+    let block = span.region.address(span.first).as_ptr();
     let descriptor = span.region.descriptor(span.first);
     let wanted = granules(new_size);
     if wanted <= span.granules {
@@ -120,9 +138,9 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
         }
         return block;
     }
-    if depot.extend_span(&span, wanted - span.granules) {
+    if depot.extend_span(span, wanted - span.granules) {
         descriptor.set_granules(wanted);
-        if depot.want_huge_pages_inside(&Span { granules: wanted, ..span }.tail(span.granules)) {
+        if depot.want_huge_pages_inside(&Span { granules: wanted, ..*span }.tail(span.granules)) {
             descriptor.set_advised();
         }
         return block;
@@ -132,7 +150,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     }
     let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };
     let (from, to) = (span.region.address(span.first), new.region.address(new.first));
-    depot.end_huge_pages(&span);
+    depot.end_huge_pages(span);
     // SAFETY: two spans that the caller has, so they do not overlap and nobody else uses them.
     let relocated = unsafe { depot.os.relocate(from, to, span.bytes()) };
     depot.moves_pause.note(relocated == Relocated::Moved);
@@ -145,7 +163,7 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     if is_advised {
         new.region.descriptor(new.first).set_advised();
     }
-    give_moved(depot, &span, relocated);
+    give_moved(depot, span, relocated);
     to.as_ptr()
 }
 
@@ -155,10 +173,9 @@ pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize
     [before, behind].iter().filter(|part| part.granules != 0).for_each(|part| depot.free_span(part));
 }
 
-/// Gives back the span of a block whose pages were moved elsewhere.
+/// Gives back the span of a block that was taken, and whose pages were moved elsewhere.
 pub(super) fn give_moved<P: Pages>(depot: &Depot<P>, span: &Span<'_>, relocated: Relocated) {
     let descriptor = span.region.descriptor(span.first);
-    span.region.set_span_kind(span.first, SpanKind::Other);
     if descriptor.is_moved() || relocated == Relocated::Copied {
         give(depot, span, descriptor);
     } else {

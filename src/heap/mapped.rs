@@ -12,6 +12,7 @@
 use super::{Found, large};
 use crate::config::{GRANULE_BYTES, MAPPED_BYTES_MIN, RELOCATE_BYTES_MIN};
 use crate::depot::Depot;
+use crate::depot::mapping_table::Mapping;
 use crate::sys::{Pages, Relocated};
 use core::ptr::{NonNull, null_mut};
 
@@ -60,21 +61,28 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
             resized.as_ptr()
         }
         None if bytes <= mapping.bytes => block,
-        None => move_on(depot, block, mapping.bytes, bytes, align),
+        None => move_on(depot, block, bytes, align),
     })
 }
 
 /// Moves the pages of a mapping to a longer one, part by part: where the kernel has several mappings for it, since the
 /// pages of a span were moved there, or the program has changed the access to some of it, it does not lengthen them.
-fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, old_bytes: usize, bytes: usize, align: usize) -> *mut u8 {
+fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usize) -> *mut u8 {
     let (Some(from), Some(to)) = (NonNull::new(block), allocate(depot, bytes, align)) else { return null_mut() };
+    let old = take(depot, block);
     // SAFETY: two mappings that the caller has, so they do not overlap and nobody else uses them.
-    if let Relocated::Lost { at, bytes } = unsafe { depot.os.relocate(from, to, old_bytes) } {
+    if let Relocated::Lost { at, bytes } = unsafe { depot.os.relocate(from, to, old.bytes) } {
+        depot.mappings.put_back(old);
         depot.free_mapping_around(to.addr().get(), at, bytes);
         return null_mut();
     }
-    free(depot, block);
+    depot.end_mapping(old);
     to.as_ptr()
+}
+
+/// Takes a block that is a mapping, for the caller to move it: no other thread can meanwhile.
+fn take<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Mapping {
+    depot.mappings.take(block.addr()).unwrap_or_else(|| large::invalid_free(depot, block))
 }
 
 /// Gives the pages back that are behind the first `bytes` of a mapping that is as short as can be.
@@ -89,15 +97,20 @@ fn purge_behind<P: Pages>(depot: &Depot<P>, start: NonNull<u8>, bytes: usize) {
 
 /// Moves the pages of an ordinary large block to a mapping that is longer. `None`: the kernel has no place for one.
 fn move_in<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> Option<*mut u8> {
-    let span = large::span_of(depot, block);
+    let span = large::take(depot, block);
     if span.bytes() < RELOCATE_BYTES_MIN {
+        large::put_back(&span);
         return Some(null_mut());
     }
-    let new = allocate(depot, new_size, align)?;
+    let Some(new) = allocate(depot, new_size, align) else {
+        large::put_back(&span);
+        return None;
+    };
     depot.end_huge_pages(&span);
     // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
     let relocated = unsafe { depot.os.relocate(span.region.address(span.first), new, span.bytes()) };
     if let Relocated::Lost { at, bytes } = relocated {
+        large::put_back(&span);
         depot.free_mapping_around(new.addr().get(), at, bytes);
         return None;
     }
@@ -113,12 +126,14 @@ fn move_out<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usi
     }
     let Some(span) = depot.claim_span(bytes / GRANULE_BYTES, align.div_ceil(GRANULE_BYTES)) else { return null_mut() };
     let to = span.region.address(span.first);
+    let old = take(depot, block);
     // SAFETY: a span and a mapping that the caller has, so they do not overlap and nobody else uses them.
     if let Relocated::Lost { at, bytes } = unsafe { depot.os.relocate(from, to, span.bytes()) } {
+        depot.mappings.put_back(old);
         large::free_around(depot, &span, at, bytes);
         return null_mut();
     }
     large::begin_moved(&span);
-    free(depot, block);
+    depot.end_mapping(old);
     to.as_ptr()
 }

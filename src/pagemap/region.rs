@@ -426,6 +426,12 @@ impl Region {
         self.kind_cell(granule).set(span_kind);
     }
 
+    /// Takes the large block that begins at `granule`; see `KindCell::take_large`.
+    #[must_use]
+    pub fn take_large(&self, granule: GranuleIndex) -> bool {
+        self.kind_cell(granule).take_large()
+    }
+
     /// The descriptor of the span that starts at `granule`.
     #[inline]
     pub fn descriptor(&self, granule: GranuleIndex) -> &Slab {

@@ -356,8 +356,22 @@ impl KindCell {
             SpanKind::Slab(class) => KindByte::of(class),
             SpanKind::Large => KindByte(KindByte::LARGE),
         };
-        // ordering: Relaxed; published with the span's first block, or with the span's freeing.
-        self.0.store(byte.0, Ordering::Relaxed);
+        // ordering: Release [LARGE-BLOCK] the descriptor of a large block; pairs with Acquire in `take_large`. Else none is
+        // needed: it is published with the span's first block, or with the span's freeing.
+        self.0.store(byte.0, Ordering::Release);
+    }
+
+    /// Takes the large block that begins here, before it is freed or resized: of several threads that do so at once, one
+    /// has it. `false`: there is none. The descriptor is to be read after this.
+    #[must_use]
+    pub fn take_large(&self) -> bool {
+        if bug("take large by store") {
+            let was_large = self.get() == SpanKind::Large;
+            self.set(SpanKind::Other);
+            return was_large;
+        }
+        // ordering: Acquire [LARGE-BLOCK] the descriptor; pairs with Release in `set`.
+        self.0.compare_exchange(KindByte::LARGE, 0, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 }
 
