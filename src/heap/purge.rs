@@ -151,11 +151,9 @@ impl<P: Pages> Purge<'_, P> {
     fn visit_next<const SLABS: usize, const RUNS: usize>(&self, cursor: Cursor, due: Due) -> Option<Cursor> {
         let (region, chunk) = self.next_unpurged(cursor)?;
         let in_flight = &self.shared.depot.in_flight;
-        if !in_flight.take_up() {
-            return None;
-        }
+        let walk = in_flight.take_up()?;
         self.visit::<SLABS, RUNS>(region, chunk, due);
-        in_flight.put_down();
+        in_flight.put_down(walk);
         Some(Cursor { region: region.number(), chunk: chunk + 1 })
     }
 

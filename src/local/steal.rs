@@ -48,11 +48,9 @@ impl<'h, P: Pages> Shared<'h, P> {
             }
             // In flight meanwhile: a fork waits for it, or the child would not have it, and so does a request that found no
             // memory.
-            if !self.depot.in_flight.take_up() {
-                return;
-            }
+            let Some(walk) = self.depot.in_flight.take_up() else { return };
             self.flush_stash(state, class);
-            self.depot.in_flight.put_down();
+            self.depot.in_flight.put_down(walk);
         }
     }
 
@@ -94,14 +92,12 @@ impl<'h, P: Pages> Shared<'h, P> {
     /// or a fork is under way.
     pub fn adopt_ended(self, number: usize, thread: u64) -> bool {
         // In flight meanwhile, as in `take_stash`.
-        if !self.depot.in_flight.take_up() {
-            return false;
-        }
+        let Some(walk) = self.depot.in_flight.take_up() else { return false };
         let taken = self.registry.take_from(number, thread);
         if let Some(index) = taken {
             self.bring_home(index);
         }
-        self.depot.in_flight.put_down();
+        self.depot.in_flight.put_down(walk);
         taken.is_some()
     }
 
@@ -120,12 +116,14 @@ impl<'h, P: Pages> Shared<'h, P> {
     /// Brings home what threads left that have ended.
     pub fn flush_parked(self) {
         // In flight meanwhile, as in `take_stash`. Each by itself: a fork waits for one at most.
-        while self.registry.any_parked() && self.depot.in_flight.take_up() {
+        while self.registry.any_parked()
+            && let Some(walk) = self.depot.in_flight.take_up()
+        {
             if let Some(index) = self.registry.take_parked() {
                 self.taken(index).drain();
                 self.abandon(index);
             }
-            self.depot.in_flight.put_down();
+            self.depot.in_flight.put_down(walk);
         }
     }
 
