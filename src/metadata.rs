@@ -257,10 +257,10 @@ mod growable_array {
             unsafe { NonNull::new_unchecked(base.cast::<T>().add(index)) }
         }
 
-        /// Number of the element at `address`, if the range has one there.
+        /// The number of `element`, which `get` gave; of any other address it says nothing.
         pub fn index_of(&self, element: NonNull<T>) -> usize {
             // ordering: Relaxed, as in `get`.
-            (element.addr().get() - self.base.load(Ordering::Relaxed).addr()) / size_of::<T>()
+            element.addr().get().wrapping_sub(self.base.load(Ordering::Relaxed).addr()) / size_of::<T>()
         }
 
         /// Makes one more element, zeroed, and returns its number; `None` at the end of the range or of memory.

@@ -165,7 +165,9 @@ pub fn common_class_of(size: usize, align: usize) -> Option<ClassIndex> {
     // With the mask: a class of at least `align` bytes is a multiple of it, up to 16.
     let step = (last | mask) / 8;
     // SAFETY: both are below TABLE_BYTES_MAX, a power of two, so `step` is below the table's length.
-    Some(ClassIndex::new(unsafe { *TABLE.get_unchecked(step) }))
+    let class = unsafe { *TABLE.get_unchecked(step) };
+    // SAFETY: ClassIndex I1: it was found by indexing CLASSES.
+    Some(unsafe { ClassIndex::new(class) })
 }
 
 /// The smallest class that serves `size` bytes at `align`, or none where only a span does. As above.
@@ -182,7 +184,8 @@ pub fn class_of(size: usize, align: usize) -> Option<ClassIndex> {
     while align > ALIGN_NATURAL && !CLASSES[class].bytes.is_multiple_of(align as u32) {
         class += 1;
     }
-    Some(ClassIndex::new(class as u8))
+    // SAFETY: ClassIndex I1: `index_of` ends at the largest class for the largest size, and so does the loop.
+    Some(unsafe { ClassIndex::new(class as u8) })
 }
 
 /// Number of the smallest class of at least `size` bytes; `size` is from 1 to `SMALL_BYTES_MAX`.
@@ -205,7 +208,8 @@ pub fn shape(class: ClassIndex) -> &'static SizeClass {
 
 /// Every class, smallest first.
 pub fn all() -> impl Iterator<Item = ClassIndex> {
-    (0..CLASS_COUNT).map(|index| ClassIndex::new(index as u8))
+    // SAFETY: ClassIndex I1.
+    (0..CLASS_COUNT).map(|index| unsafe { ClassIndex::new(index as u8) })
 }
 
 #[cfg(test)]

@@ -10,14 +10,17 @@ use crate::config::GRANULE_INDEX_BITS;
 /// Number of a size class, `0..CLASS_COUNT`.
 ///
 /// # Invariants
-/// I1: always below `size_class::CLASS_COUNT`; only that module makes one.
+/// I1: always below `size_class::CLASS_COUNT`: tables are read at it unchecked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClassIndex(u8);
 
 impl ClassIndex {
-    /// The caller answers for I1.
+    /// The class of that number.
+    ///
+    /// # Safety
+    /// I1.
     #[inline(always)]
-    pub(crate) const fn new(index: u8) -> Self {
+    pub(crate) const unsafe fn new(index: u8) -> Self {
         Self(index)
     }
 

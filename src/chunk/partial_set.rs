@@ -164,7 +164,8 @@ mod tests {
     #[test]
     fn members_are_taken_lowest_first_by_class() {
         let set = PartialSet::<2>::new();
-        let (wanted, other) = (ClassIndex::new(0), ClassIndex::new(1));
+        let mut classes = crate::size_class::all();
+        let (wanted, other) = (classes.next().expect("a class"), classes.next().expect("another"));
         let place = |chunk, granule| Place { chunk, granule };
         let class_of = |place: Place| Some(if place.granule == 7 { other } else { wanted });
         for (chunk, granule) in [(3, 1), (0, 9), (0, 7), (5, 0), (0, 2)] {

@@ -66,7 +66,11 @@ impl MagazinePool {
         Self { spare: SpareStack::new(), magazines: GrowableArray::new(MAGAZINE_RANGE_BYTES) }
     }
 
-    fn link(&self, number: u32) -> &AtomicU32 {
+    /// The link of magazine `number`.
+    ///
+    /// # Safety
+    /// There is such a magazine.
+    unsafe fn link(&self, number: u32) -> &AtomicU32 {
         let (number, inside) = (number as usize & !(LINKS - 1), number as usize & (LINKS - 1));
         // SAFETY: lower than the magazine, and so made before.
         let links = unsafe { self.magazines.get(number) }.cast::<AtomicU32>();
@@ -78,7 +82,8 @@ impl MagazinePool {
 
     /// A magazine for the caller alone, with whatever its slots held.
     pub fn take<P: Pages>(&self, os: &Os<P>) -> Option<NonNull<Magazine>> {
-        let number = match self.spare.pop(|number| self.link(number)) {
+        // SAFETY: what is on the stack was taken from here.
+        let number = match self.spare.pop(|number| unsafe { self.link(number) }) {
             Some(number) => number as usize,
             None => loop {
                 let number = self.magazines.grow(os)?;
@@ -96,14 +101,17 @@ impl MagazinePool {
     /// # Safety
     /// It came from `take`, and the caller does not use it any more.
     pub unsafe fn give(&self, magazine: NonNull<Magazine>) {
-        self.spare.push(self.magazines.index_of(magazine) as u32, |number| self.link(number));
+        // SAFETY: by the caller's promise there is such a magazine.
+        self.spare.push(self.magazines.index_of(magazine) as u32, |number| unsafe { self.link(number) });
     }
 
     /// Magazines made so far, and how many of them are spare. At rest only: it takes the spare ones and puts them back.
     #[cfg(test)]
     pub fn count(&self) -> (usize, usize) {
-        let spare: Vec<u32> = std::iter::from_fn(|| self.spare.pop(|number| self.link(number))).collect();
-        spare.iter().for_each(|&number| self.spare.push(number, |number| self.link(number)));
+        // SAFETY: what is on the stack was taken from here.
+        let link = |number| unsafe { self.link(number) };
+        let spare: Vec<u32> = std::iter::from_fn(|| self.spare.pop(link)).collect();
+        spare.iter().for_each(|&number| self.spare.push(number, link));
         (self.magazines.len() - self.magazines.len().div_ceil(LINKS), spare.len())
     }
 

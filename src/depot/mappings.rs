@@ -176,14 +176,18 @@ impl<P: Pages> Depot<P> {
     #[must_use]
     pub fn free_mapping(&self, start: usize) -> bool {
         let Some(mapping) = self.mappings.take(start) else { return false };
-        self.end_mapping(mapping);
+        // SAFETY: mapping_table I2: it is this thread's, and by the program's promise unused.
+        unsafe { self.end_mapping(mapping) };
         true
     }
 
-    /// Ends a mapping that the caller has taken out.
-    pub fn end_mapping(&self, mapping: Mapping) {
+    /// Ends a mapping.
+    ///
+    /// # Safety
+    /// The caller has taken it out, and nobody uses it.
+    pub unsafe fn end_mapping(&self, mapping: Mapping) {
         if let Some(start) = mapping.pointer() {
-            // SAFETY: mapping_table I2: it is this thread's, and by the program's promise unused.
+            // SAFETY: the caller's promise.
             unsafe { self.os.release(start, mapping.bytes) };
         }
         self.budget.give(mapping.bytes);

@@ -7,18 +7,19 @@
 use super::{HEAP, Magalloc, fallback, init, thread, worker};
 use crate::config::ALIGN_MAX;
 use crate::size_class::class_of;
+use crate::slab::KindByte;
 use crate::units::ClassIndex;
 
 impl Magalloc {
     #[inline(always)]
     pub(super) fn alloc_class(&self, class: ClassIndex, align: usize) -> *mut u8 {
-        let block = thread::tops().pop(class);
+        let block = thread::pop(class);
         if block.is_null() { thread::allocate_slow(&self.options, class, align) } else { block }
     }
 
     #[inline(always)]
     pub(super) fn dealloc_class(&self, block: *mut u8, class: ClassIndex) {
-        if !thread::tops().push(class, block) {
+        if !thread::push(KindByte::of(class), block) {
             thread::free_slow(&self.options, class, block);
         }
     }

@@ -10,19 +10,27 @@
 
 use super::tls::{self, FRESH_MAX, Place, State};
 use super::{HEAP, census, fallback, init, worker};
-use crate::local::{LocalHeap, NO_CACHE, Tops};
+use crate::local::{LocalHeap, NO_CACHE};
 use crate::options::Options;
+use crate::slab::KindByte;
 use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
 use crate::units::ClassIndex;
 
 static THREAD_END: ThreadEnd = ThreadEnd::new();
 
-/// What this thread's fast path looks at.
+/// malloc's fast path: a block of this thread's cache, or null.
 #[inline(always)]
-pub(super) fn tops<'c>() -> &'c Tops {
+pub(super) fn pop(class: ClassIndex) -> *mut u8 {
+    // SAFETY: as for `push`.
+    unsafe { (*tls::tops()).pop(class) }
+}
+
+/// free's fast path: keeps a block whose granule is used that way in this thread's cache. `false`: there is no room.
+#[inline(always)]
+pub(super) fn push(span_kind: KindByte, block: *mut u8) -> bool {
     // SAFETY: the dummy is a static; a cache is type-stable until the heap is released, and is this thread's until
-    // `tops` is set back. The reference is not kept beyond the call of malloc or free that asked for it.
-    unsafe { &*tls::tops() }
+    // `tops` is set back. No reference is kept.
+    unsafe { (*tls::tops()).push(span_kind, block) }
 }
 
 /// malloc at a multiple of `align`, which the class has, when the fast path found nothing.

@@ -54,7 +54,7 @@ impl Magalloc {
     #[inline(always)]
     pub fn allocate_cached(&self, size: usize) -> *mut u8 {
         match common_class_of(size, ALIGN_OF_SHORTEST) {
-            Some(class) => thread::tops().pop(class),
+            Some(class) => thread::pop(class),
             None => core::ptr::null_mut(),
         }
     }
@@ -109,7 +109,7 @@ impl Magalloc {
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
         let has_room = match HEAP.depot().regions.use_in_first(block.addr()) {
-            Some(span_kind) => thread::tops().push_kind(span_kind, block),
+            Some(span_kind) => thread::push(span_kind, block),
             None => false,
         };
         if !has_room {

@@ -76,7 +76,8 @@ fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usiz
         depot.free_mapping_around(to.addr().get(), at, bytes);
         return null_mut();
     }
-    depot.end_mapping(old);
+    // SAFETY: taken above; its pages are elsewhere, and by the program's promise it is not used any more.
+    unsafe { depot.end_mapping(old) };
     to.as_ptr()
 }
 
@@ -134,6 +135,7 @@ fn move_out<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usi
         return null_mut();
     }
     large::begin_moved(&span);
-    depot.end_mapping(old);
+    // SAFETY: taken above; its pages are elsewhere, and by the program's promise it is not used any more.
+    unsafe { depot.end_mapping(old) };
     to.as_ptr()
 }

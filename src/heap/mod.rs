@@ -233,7 +233,7 @@ impl<P: Pages> Heap<P> {
             }
             Some(local) => {
                 // The caller may have looked before it got this cache, which may be one that parked.
-                let block = local.cache.tops().pop(class);
+                let block = local.pop(class);
                 if block.is_null() { local.allocate(class) } else { block }
             }
             None => self.shared().take_one(class),
@@ -245,7 +245,7 @@ impl<P: Pages> Heap<P> {
         match local {
             _ if self.is_closed() => {}
             // As in `allocate_small`.
-            Some(local) if local.cache.tops().push(class, block) => {}
+            Some(local) if local.push(class, block) => {}
             Some(local) => local.free(class, block),
             None => self.shared().flush(None, class, &[block]),
         }

@@ -352,11 +352,11 @@ mod tests {
             let chunks: Vec<*mut u8> = (0..10).map(|_| heap.allocate_large(4 << 20, 8, false)).collect();
             for class in all().chain(all()) {
                 let blocks: Vec<*mut u8> = (0..40)
-                    .map(|_| cached.cache.tops().pop(class))
+                    .map(|_| cached.pop(class))
                     .map(|block| if block.is_null() { heap.allocate_small(Some(&cached), class) } else { block })
                     .collect();
                 for block in blocks.into_iter().filter(|block| !block.is_null()) {
-                    if !cached.cache.tops().push(class, block) {
+                    if !cached.push(class, block) {
                         heap.free_small(Some(&cached), class, block);
                     }
                 }
@@ -382,7 +382,7 @@ mod tests {
         let cached = heap.register().expect("memory");
         let class = class_of(64, 8).expect("a small size");
         let blocks: Vec<*mut u8> = (0..1000)
-            .map(|_| cached.cache.tops().pop(class))
+            .map(|_| cached.pop(class))
             .map(|block| if block.is_null() { heap.allocate_small(Some(&cached), class) } else { block })
             .collect();
         let stats = heap.class_stats()[class.get()];

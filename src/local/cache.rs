@@ -68,8 +68,11 @@ impl Tops {
     }
 
     /// malloc: the newest block of `class`, or null where the magazine is empty.
+    ///
+    /// # Safety
+    /// The calling thread has the cache, or there is none (`NO_CACHE`): nobody else uses its magazines.
     #[inline(always)]
-    pub fn pop(&self, class: ClassIndex) -> *mut u8 {
+    pub unsafe fn pop(&self, class: ClassIndex) -> *mut u8 {
         let cell = self.cell(KindByte::of(class));
         // ordering: Relaxed, I1.
         let top = cell.load(Ordering::Relaxed);
@@ -84,15 +87,12 @@ impl Tops {
         block
     }
 
-    /// free: keeps `block`; `false` where the magazine is full.
+    /// free: keeps `block`, whose granule is used that way; `false` where the magazine is full, or that is no slab.
+    ///
+    /// # Safety
+    /// As for `pop`.
     #[inline(always)]
-    pub fn push(&self, class: ClassIndex, block: *mut u8) -> bool {
-        self.push_kind(KindByte::of(class), block)
-    }
-
-    /// The same for a block whose granule is used that way; `false` also where that is no slab.
-    #[inline(always)]
-    pub fn push_kind(&self, span_kind: KindByte, block: *mut u8) -> bool {
+    pub unsafe fn push(&self, span_kind: KindByte, block: *mut u8) -> bool {
         let cell = self.cell(span_kind);
         // ordering: Relaxed, I1.
         let top = cell.load(Ordering::Relaxed);
@@ -259,6 +259,20 @@ impl<'h, P> LocalHeap<'h, P> {
     /// The calling thread has it: it got the number from the registry, for itself or to empty it, and nobody else has.
     pub unsafe fn new(shared: Shared<'h, P>, me: LocalIndex) -> Self {
         Self { cache: shared.registry.cache(me), me, shared, own: core::marker::PhantomData }
+    }
+
+    /// malloc's fast path: the newest block of `class` that is cached, or null.
+    #[inline(always)]
+    pub fn pop(&self, class: ClassIndex) -> *mut u8 {
+        // SAFETY: the cache is the calling thread's, by `new`.
+        unsafe { self.cache.tops.pop(class) }
+    }
+
+    /// free's fast path: keeps `block`; `false` where there is no room.
+    #[inline(always)]
+    pub fn push(&self, class: ClassIndex, block: *mut u8) -> bool {
+        // SAFETY: as in `pop`.
+        unsafe { self.cache.tops.push(KindByte::of(class), block) }
     }
 }
 

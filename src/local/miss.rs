@@ -66,7 +66,7 @@ impl<P: Pages> LocalHeap<'_, P> {
                     self.put_aside(empty);
                     state.set_start(full.start);
                     self.cache.tops.set_top(class, slot_at(full.magazine, MAGAZINE_SLOTS));
-                    return self.cache.tops.pop(class);
+                    return self.pop(class);
                 }
                 let capacity =
                     if self.is_frequent(class) { self.grown_capacity(class, place) } else { state.capacity() };
@@ -74,7 +74,7 @@ impl<P: Pages> LocalHeap<'_, P> {
             }
         }
         self.refill(class);
-        self.cache.tops.pop(class)
+        self.pop(class)
     }
 
     fn free_inside(&self, class: ClassIndex, block: *mut u8) {
@@ -88,7 +88,7 @@ impl<P: Pages> LocalHeap<'_, P> {
             self.shared.flush(Some(self.me), class, &[block]);
             return;
         }
-        let pushed = self.cache.tops.push(class, block);
+        let pushed = self.push(class, block);
         debug_assert!(pushed, "there is room now");
     }
 

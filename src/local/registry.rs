@@ -27,7 +27,7 @@ use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, SlabId};
 
-/// Number of a local heap that was made.
+/// Number of a local heap that was made, in the registry that it is used with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalIndex(u32);
 
@@ -170,10 +170,10 @@ impl ThreadRegistry {
         self.slabs(me).thread.swap(thread, Ordering::AcqRel)
     }
 
-    /// The thread that has local heap number `number`, which is below `made`; 0 if none is known.
+    /// The thread that has local heap number `number`; 0 if none is known, or there is no such local heap.
     pub fn thread_of(&self, number: usize) -> u64 {
         // ordering: Acquire, as above.
-        self.slabs(LocalIndex(number as u32)).thread.load(Ordering::Acquire)
+        self.slabs_hinted(number as u32).map_or(0, |slabs| slabs.thread.load(Ordering::Acquire))
     }
 
     /// Takes the local heap from a thread that is not there any more without having given it up, for the caller to empty its
@@ -182,7 +182,7 @@ impl ThreadRegistry {
     pub(super) fn take_from(&self, number: usize, thread: u64) -> Option<LocalIndex> {
         let index = LocalIndex(number as u32);
         // ordering: Acquire, as above; the thread's last writes came before the kernel forgot it.
-        let taken = self.slabs(index).thread.compare_exchange(thread, 0, Ordering::Acquire, Ordering::Relaxed);
+        let taken = self.slabs_hinted(index.0)?.thread.compare_exchange(thread, 0, Ordering::Acquire, Ordering::Relaxed);
         taken.ok().map(|_| index)
     }
 

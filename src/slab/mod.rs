@@ -344,7 +344,8 @@ impl KindCell {
         match self.byte() {
             KindByte(0) => SpanKind::Other,
             KindByte(KindByte::LARGE) => SpanKind::Large,
-            KindByte(byte) => SpanKind::Slab(ClassIndex::new(byte - 1)),
+            // SAFETY: ClassIndex I1: by I4, what is neither 0 nor `LARGE` is a class + 1.
+            KindByte(byte) => SpanKind::Slab(unsafe { ClassIndex::new(byte - 1) }),
         }
     }
 

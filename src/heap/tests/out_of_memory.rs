@@ -36,8 +36,7 @@ impl User<'_> {
     fn allocate(&mut self, size: usize) -> Option<Block> {
         let start = match class_of(size, 8) {
             Some(class) => {
-                let popped =
-                    self.cached.as_ref().map_or(core::ptr::null_mut(), |cached| cached.cache.tops().pop(class));
+                let popped = self.cached.as_ref().map_or(core::ptr::null_mut(), |cached| cached.pop(class));
                 if popped.is_null() { self.heap.allocate_small(self.cached.as_ref(), class) } else { popped }
             }
             None => self.heap.allocate_large(size, 8, true),
@@ -62,7 +61,7 @@ impl User<'_> {
         block.verify();
         match class_of(block.size, 8) {
             Some(class) => {
-                if !self.cached.as_ref().is_some_and(|cached| cached.cache.tops().push(class, block.start)) {
+                if !self.cached.as_ref().is_some_and(|cached| cached.push(class, block.start)) {
                     self.heap.free_small(self.cached.as_ref(), class, block.start);
                 }
             }

@@ -27,7 +27,7 @@ pub(in crate::heap) fn release(heap: &Heap<FakePages>) {
 }
 
 pub(super) fn allocate(heap: &Heap<FakePages>, cached: &LocalHeap<'_, FakePages>, class: ClassIndex) -> *mut u8 {
-    let popped = cached.cache.tops().pop(class);
+    let popped = cached.pop(class);
     let block = if popped.is_null() { heap.allocate_small(Some(cached), class) } else { popped };
     assert!(!block.is_null());
     // SAFETY: the block has that many bytes.
@@ -36,7 +36,7 @@ pub(super) fn allocate(heap: &Heap<FakePages>, cached: &LocalHeap<'_, FakePages>
 }
 
 pub(super) fn free(heap: &Heap<FakePages>, cached: &LocalHeap<'_, FakePages>, class: ClassIndex, block: *mut u8) {
-    if !cached.cache.tops().push(class, block) {
+    if !cached.push(class, block) {
         heap.free_small(Some(cached), class, block);
     }
 }
@@ -263,7 +263,7 @@ fn pages_come_in_with_their_blocks_in_large_heaps_only() {
         let block = heap.allocate_small(Some(&cached), untouched);
         assert!(!block.is_null());
         let more = resident(&heap) - before;
-        while !cached.cache.tops().pop(untouched).is_null() {}
+        while !cached.pop(untouched).is_null() {}
         more
     };
     (0..12).for_each(|_| assert_eq!(refill(), 0));
