@@ -17,7 +17,6 @@ use magalloc::purge::signal::{PurgeRequest, PurgeSignal};
 use magalloc::slab::bitmap::FreeWord;
 use magalloc::slab::marks::PageMarks;
 use magalloc::sync::planted::bug;
-use magalloc::sync::{Ordering, fence};
 use std::sync::Arc;
 
 const CHUNKS: usize = 2;
@@ -84,10 +83,6 @@ impl Heap {
         let chunk = &self.chunks[chunk];
         chunk.blocks[block].touch();
         let _ = chunk.free.release(1 << block);
-        if !bug("a release that is no fence") {
-            // As on x86, where every exchange is one (see `Unpurged`).
-            fence(Ordering::SeqCst);
-        }
         if bug("note after the purge signal") {
             self.raise(PurgeRequest::Raised);
             let _ = chunk.unpurged.note(0);
@@ -131,13 +126,11 @@ impl Heap {
     fn visit(&self, chunk: &Chunk) {
         let late = bug("note taken after the look");
         if late || chunk.unpurged.take(0) {
-            fence(Ordering::SeqCst);
             let left = chunk.purge();
             if late {
                 let _ = chunk.unpurged.take(0);
             }
             if left {
-                fence(Ordering::SeqCst);
                 let _ = chunk.unpurged.note(0);
             }
         }
@@ -272,6 +265,11 @@ fn sleep_without_a_look_is_caught() {
 }
 
 #[test]
-fn a_release_that_is_no_fence_is_caught() {
-    assert_caught("a release that is no fence", LOST, PREEMPTIONS, two_free_in_one_chunk);
+fn note_without_the_fence_is_caught() {
+    assert_caught("note without the fence", LOST, PREEMPTIONS, two_free_in_one_chunk);
+}
+
+#[test]
+fn take_without_the_fence_is_caught() {
+    assert_caught("take without the fence", LOST, PREEMPTIONS, two_free_in_one_chunk);
 }

@@ -10,7 +10,6 @@ use magalloc::slab::bitmap::{FreeWord, Released};
 use magalloc::slab::marks::PageMarks;
 use magalloc::slab::{KindCell, Slab, SpanKind};
 use magalloc::sync::planted::bug;
-use magalloc::sync::{Ordering, fence};
 use magalloc::units::{ClassIndex, GranuleIndex, SlabId};
 use std::sync::Arc;
 
@@ -257,15 +256,12 @@ impl Site {
 
     /// `SlabRef::note_unpurged`, after a release.
     pub fn note(&self) {
-        // As on x86, where the release is one (see `Unpurged`).
-        fence(Ordering::SeqCst);
         let _ = self.unpurged.note(0);
     }
 
     /// `Purge::visit`.
     pub fn visit(&self) {
         if self.unpurged.take(0) {
-            fence(Ordering::SeqCst);
             if self.purge(self.sure_class()) == Left::FreePages {
                 self.note();
             }

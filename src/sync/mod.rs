@@ -20,6 +20,22 @@ mod model;
 pub mod planted;
 
 /// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
+/// A sequentially consistent fence between a read-modify-write, whatever its order, and a load: what the thread wrote by
+/// the one comes before what it sees by the other. On an x86 the read-modify-write is such a fence, so only the compiler
+/// need be told.
+#[cfg(all(not(loom), any(target_arch = "x86_64", target_arch = "x86")))]
+#[inline(always)]
+pub fn fence_after_exchange() {
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+}
+
+/// A sequentially consistent fence between a read-modify-write, whatever its order, and a load.
+#[cfg(not(all(not(loom), any(target_arch = "x86_64", target_arch = "x86"))))]
+#[inline(always)]
+pub fn fence_after_exchange() {
+    fence(Ordering::SeqCst);
+}
+
 macro_rules! const_unless_loom {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
         $(#[$meta])*
