@@ -46,9 +46,10 @@ const STREAK: u8 = 4;
 /// whole OS page, and what an idle thread has loaded nobody can take.
 const IN_ONLY_SHARE: usize = 4;
 
-/// Milliseconds in which the misses of a class are counted, at least: a step of the clock is 1 to 10.
-const STEP_MS: u64 = 4;
-/// A class that misses so often in a step is given more; where it misses less, misses cost less than half a percent.
+/// Milliseconds in which the misses of a class are counted: the longest step that a kernel's coarse clock has (100 Hz), so
+/// that no step is left out while a thread runs, whatever the kernel's are.
+const STEP_MS: u64 = 10;
+/// A class that misses so often in a step is given more; where it misses less, misses cost some 0.2 percent.
 const FREQUENT_MISSES: u8 = 4;
 
 /// Free blocks of a word, where a refill finds them, from which on it pays to send blocks home so that they meet their
@@ -125,6 +126,20 @@ impl ClassCache {
         if way == Way::In && length == STREAK { Place::InOnly } else { Place::Loaded }
     }
 
+    /// Counts a miss in the clock's step of that time. Were there so many that a larger cache pays?
+    fn count_frequency(&self, now_ms: u64) -> bool {
+        let step = (now_ms / STEP_MS) as u16;
+        let passed = step.wrapping_sub(self.step());
+        if passed != 0 {
+            self.set_step(step);
+            // What missed often before is taken to go on so, lest each step begin with other decisions. Two steps are
+            // as good as many: a thread that had to wait for a processor could not miss.
+            self.set_step_misses(self.step_misses() >> (2 * passed.min(2)));
+        }
+        self.set_step_misses(self.step_misses().saturating_add(1));
+        self.step_misses() >= FREQUENT_MISSES
+    }
+
     /// Notes that blocks had to come from slabs: had the thread kept more of what it freed, they had not.
     pub(super) fn count_refill(&self) {
         self.set_stash_limit(self.stash_limit().saturating_add(1));
@@ -158,17 +173,7 @@ impl<P: Pages> LocalHeap<'_, P> {
 
     /// Counts a miss of the class in this step of the clock. Were there so many that a larger cache pays?
     pub(super) fn is_frequent(&self, class: ClassIndex) -> bool {
-        let state = &self.cache.classes[class.get()];
-        let step = (self.shared.depot.os.now_ms() / STEP_MS) as u16;
-        let passed = step.wrapping_sub(state.step());
-        if passed != 0 {
-            state.set_step(step);
-            // What missed often before is taken to go on so, lest each step begin with other decisions. Two steps are
-            // as good as many: a thread that had to wait for a processor could not miss.
-            state.set_step_misses(state.step_misses() >> (2 * passed.min(2)));
-        }
-        state.set_step_misses(state.step_misses().saturating_add(1));
-        state.step_misses() >= FREQUENT_MISSES
+        self.cache.classes[class.get()].count_frequency(self.shared.depot.os.now_ms())
     }
 
     /// Capacity of the loaded magazine after the attempt to double it.
@@ -387,5 +392,43 @@ impl<P: Pages> LocalHeap<'_, P> {
         let freed = (capacity - smaller) * bytes;
         self.cache.set_granted(self.cache.granted() - freed);
         self.cache.set_granted_loaded(self.cache.granted_loaded() - freed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// Lets a class miss `per_ms` times a millisecond for a second, by the coarse clock of a kernel with `hz` ticks a second.
+    /// Whether it was frequent, from the first tenth of the second on: always, never, or now and then.
+    fn frequency(per_ms: u64, every_ms: u64, hz: u64) -> Option<bool> {
+        // SAFETY: zeroed memory is a class that nobody has used.
+        let class: ClassCache = unsafe { core::mem::zeroed() };
+        let mut said = std::collections::BTreeSet::new();
+        for now_us in (0..1_000_000).step_by(1000) {
+            let tick = now_us * hz / 1_000_000;
+            let coarse_ms = tick * 1000 / hz;
+            let misses = if (now_us / 1000).is_multiple_of(every_ms) { per_ms } else { 0 };
+            for _ in 0..misses {
+                let is_frequent = class.count_frequency(coarse_ms);
+                if now_us >= 100_000 {
+                    said.insert(is_frequent);
+                }
+            }
+        }
+        if said.len() == 1 { said.pop_first() } else { None }
+    }
+
+    #[test]
+    fn what_is_frequent_is_the_same_for_every_kernels_clock() {
+        for hz in [100, 250, 300, 1000] {
+            // Far above the bound: also a step's first misses are.
+            assert_eq!(frequency(4, 1, hz), Some(true), "{hz} Hz");
+            // Bursts, with pauses between of a step and of several.
+            assert_eq!(frequency(60, 15, hz), Some(true), "{hz} Hz, bursts");
+            assert_eq!(frequency(60, 40, hz), Some(true), "{hz} Hz, bursts far apart");
+            // Below it.
+            assert_eq!(frequency(1, 4, hz), Some(false), "{hz} Hz, seldom");
+        }
     }
 }
