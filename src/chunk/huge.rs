@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        which huge pages are to be split, and which advice is to be withdrawn, before pages are given back
-//! # Progress    wait-free
+//! # Progress    lock-free
 //! # Not here    when that is (see `depot::huge_pages`)
 //! ```
 

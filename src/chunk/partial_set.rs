@@ -11,7 +11,7 @@
 //!               Whichever is second sees the other's work, so an empty slab does not stay here.
 //!               HINT: `take` clears the hint, then looks again; `put` adds the member, then sets the hint. Both are
 //!               read-modify-writes, so whichever is second sees the other's work.
-//! # Progress    `put` and `take_this` are wait-free, `take` is lock-free
+//! # Progress    `put` is wait-free, `take` and `take_this` are lock-free
 //! ```
 //! # Zeroed memory is an empty set.
 //! ```text

@@ -10,7 +10,7 @@
 //!               their metadata, happens before what the next one does.
 //!               EXHAUSTED: `claim` sets the bit, then looks at `busy` again; `free` clears `busy`, then the bit. All
 //!               are read-modify-writes, so whichever is second in the bit's order sees the other's work.
-//! # Progress    claims are lock-free; `free` is wait-free
+//! # Progress    lock-free
 //! ```
 //! # Zeroed memory is a map whose granules are all free and were never written.
 //! ```text

@@ -16,7 +16,7 @@
 //!               in `ChunkGroup::huge`, until a purge or a move of its pages ends that. Not so the place to which pages
 //!               move, which is mapped anew when it is freed.
 //!               I2: no free granule is advised, unless huge pages are kept whole.
-//! # Progress    wait-free; others claim granules of the huge page meanwhile as they like
+//! # Progress    lock-free; others claim granules of the huge page meanwhile as they like
 //! # Checked by  heap::huge_pages, tests/huge_pages.rs
 //! ```
 

@@ -6,7 +6,7 @@
 //! # Ordering    ALARM: a note (`Unpurged::note`), then `raise` (AcqRel) -> `take` (AcqRel), then a look at the notes.
 //!               Both are read-modify-writes: a `raise` that comes after a `take` leaves the purge signal raised, one that
 //!               comes before is seen by it.
-//! # Progress    wait-free
+//! # Progress    lock-free
 //! # Checked by  loom_tests/purge_signal.rs
 //! ```
 

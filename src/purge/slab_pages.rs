@@ -9,7 +9,7 @@
 //!                   of another slab go back to that slab, untouched.
 //!               I3: what a purge passes over because another one has a block of it, that one finds when it looks again
 //!                   after its release.
-//! # Progress    wait-free. A thread that is stopped here, or between the two, withholds the blocks of free pages.
+//! # Progress    lock-free. A thread that is stopped here, or between the two, withholds the blocks of free pages.
 //! # Not here    which slabs, when (see `purge`); queueing after the release (see `local::flush`)
 //! # Checked by  loom_tests/slab_pages.rs, heap::tests::purging
 //! ```

@@ -6,7 +6,7 @@
 //!               I2: the thread whose read-modify-write cleared a bit owns its block until it sets the bit again.
 //! # Ordering    RELEASE-BLOCK: `release` (Release) -> `claim`, `claim_all` (Acquire): what the last user wrote
 //!               happens before what the next one does.
-//! # Progress    wait-free, but for a partial claim's re-reads, which other claims alone can cause
+//! # Progress    lock-free; `claim_all` is wait-free
 //! # Not here    which slab is asked (see `local::fill`), who queues a slab that was exhausted (see `slab`)
 //! # Checked by  loom_tests/bitmap.rs, tests/cross_thread.rs
 //! ```

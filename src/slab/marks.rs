@@ -8,7 +8,7 @@
 //!               I2: Aged is a mark of time and may come late, on a page that is in use.
 //! # Ordering    MARK: `purged`, then the release of the page's blocks; their claim, then `used`. The blocks' own edge
 //!               (RELEASE-BLOCK) orders them.
-//! # Progress    wait-free
+//! # Progress    lock-free
 //! # Checked by  loom_tests/slab_pages.rs
 //! ```
 

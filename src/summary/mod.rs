@@ -13,7 +13,7 @@
 //!               there is something. A sequentially consistent fence lies between the two on each side, so one of the two
 //!               sees the other. Where a bit is written, it is by a read-modify-write, and so are those above it: whoever
 //!               is second sees the other's work.
-//! # Progress    `note` and `clear` are wait-free, `next` is lock-free. A thread that is stopped in `clear` withholds what
+//! # Progress    `note` is wait-free, `clear` and `next` are lock-free. A thread that is stopped in `clear` withholds what
 //!               is at that place until something else is put there.
 //! ```
 //! # Zeroed memory is an empty set.

@@ -2,6 +2,11 @@
 //!
 //! ```text
 //! # Role        one set of names for both worlds: the machine's atomics and loom's models of them
+//! # Progress    how module heads speak of it: *wait-free* is what ends after so many steps, whatever others do; *lock-free*
+//!               what only others' success can make begin again. A `fetch_or` or `fetch_and` whose result is used is
+//!               lock-free: an x86 has one instruction for it only where the result is not, else it is a loop around a
+//!               compare-and-exchange. `swap` and `fetch_add` are wait-free there. So are all of them on processors that
+//!               have an instruction for each; on those that have none, each is such a loop.
 //! # Not here    any protocol
 //! ```
 
@@ -15,11 +20,6 @@ pub use model::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsiz
 
 pub use crossbeam_utils::CachePadded;
 
-#[cfg(loom)]
-mod model;
-pub mod planted;
-
-/// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
 /// A sequentially consistent fence between a read-modify-write, whatever its order, and a load: what the thread wrote by
 /// the one comes before what it sees by the other. On an x86 the read-modify-write is such a fence, so only the compiler
 /// need be told.
@@ -36,6 +36,11 @@ pub fn fence_after_exchange() {
     fence(Ordering::SeqCst);
 }
 
+#[cfg(loom)]
+mod model;
+pub mod planted;
+
+/// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
 macro_rules! const_unless_loom {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
         $(#[$meta])*
