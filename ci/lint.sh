@@ -17,5 +17,9 @@ echo "-- clippy, models"
 RUSTFLAGS="--cfg loom" cargo clippy --locked --package magalloc --lib --test 'loom_*' \
     --target-dir "${CARGO_TARGET_DIR:-target}/loom" -- -D warnings
 
+echo "-- clippy, the contention count"
+RUSTFLAGS="--cfg magalloc_scheduled" cargo clippy --locked --package magalloc --lib --profile test \
+    --target-dir "${CARGO_TARGET_DIR:-target}/scheduled" -- -D warnings
+
 echo "-- documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked

@@ -1,7 +1,8 @@
 //! The only place that names `core::sync::atomic`, loom or crossbeam-utils.
 //!
 //! ```text
-//! # Role        one set of names for both worlds: the machine's atomics and loom's models of them
+//! # Role        one set of names for three worlds: the machine's atomics, loom's models of them, and those of the
+//!               contention count, which a test schedules
 //! # Progress    how module heads speak of it: *wait-free* is what ends after so many steps, whatever others do; *lock-free*
 //!               what only others' success can make begin again. A `fetch_or` or `fetch_and` whose result is used is
 //!               lock-free: an x86 has one instruction for it only where the result is not, else it is a loop around a
@@ -11,12 +12,16 @@
 //! ```
 
 pub use core::sync::atomic::compiler_fence;
+#[cfg(not(any(loom, magalloc_scheduled)))]
+pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 #[cfg(not(loom))]
-pub use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+pub use core::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
 pub use loom::sync::atomic::{Ordering, fence};
 #[cfg(loom)]
 pub use model::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
+#[cfg(magalloc_scheduled)]
+pub use scheduled::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize};
 
 pub use crossbeam_utils::CachePadded;
 
@@ -39,6 +44,8 @@ pub fn fence_after_exchange() {
 #[cfg(loom)]
 mod model;
 pub mod planted;
+#[cfg(magalloc_scheduled)]
+pub mod scheduled;
 
 /// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
 macro_rules! const_unless_loom {

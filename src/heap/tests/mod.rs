@@ -1,6 +1,8 @@
 //! Tests of the heap over a fake kernel.
 
 mod cache_bound;
+#[cfg(magalloc_scheduled)]
+mod contention;
 mod dirty_bound;
 mod fork_amid;
 mod huge_pages;
