@@ -324,9 +324,10 @@ fn missing_paths(text: &str) -> Vec<&str> {
     let is_there = |word: &str| {
         let path = PathBuf::from(word.replace("::", "/"));
         let module = Path::new("src").join(&path);
-        let item_of = module.parent().filter(|_| word.contains("::")).map(|parent| parent.with_extension("rs"));
-        let all = [Some(module.with_extension("rs")), Some(module.clone()), Some(path), item_of];
-        all.iter().flatten().any(|path| root().join(path).exists())
+        let item_of = module.parent().filter(|_| word.contains("::"));
+        let item_files = item_of.into_iter().flat_map(|parent| [parent.with_extension("rs"), parent.join("mod.rs")]);
+        let mut all = [module.with_extension("rs"), module.clone(), path].into_iter().chain(item_files);
+        all.any(|path| root().join(path).exists())
     };
     let is_path = |word: &str| {
         let is_plain = |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || "_-./:".contains(char);
