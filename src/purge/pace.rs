@@ -174,6 +174,12 @@ pub struct Ticks {
     place: AtomicU64,
 }
 
+impl Default for Ticks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Ticks {
     /// The place where an epoch begins.
     pub const START: u64 = 0;
