@@ -261,10 +261,8 @@ impl Site {
 
     /// `Purge::visit`.
     pub fn visit(&self) {
-        if self.unpurged.take(0) {
-            if self.purge(self.sure_class()) == Left::FreePages {
-                self.note();
-            }
+        if self.unpurged.take(0) && self.purge(self.sure_class()) == Left::FreePages {
+            self.note();
         }
     }
 
