@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # Accounting  `dirty` = bytes of free granules that are dirty
-//! # Bound       a share of what is in use, or as much as `warm` says; at most `Options::dirty_bytes_max`, and no more
-//!               than the soft limit leaves room for. So a program without a purging thread that frees nearly everything
+//! # Bound       a share of what is in use, or as much as `warm` says; at most `Options::dirty_bytes_max`, and what
+//!               the soft limit leaves (see `depot::soft_limit`). So a program without a purging thread that frees nearly everything
 //!               gives nearly everything back at once.
 //! # Order       by age: what was free for a whole turn already. Beyond the bound: highest addresses first, because
 //!               claims take the lowest, so these are the coldest and the least likely to be wanted.
@@ -33,10 +33,6 @@ const DIRTY_BYTES_SURE: usize = 4 << 20;
 const DIRTY_SLACK_SHARE: usize = 8;
 /// And less this many bytes at least: a step in which memory is given back.
 const DIRTY_SLACK_MIN: usize = 1 << 20;
-/// Above the soft limit that many bytes may be dirty, or this share of it if that is less: programs that take and free
-/// a few blocks in turn have them warm on both sides of the limit.
-const PRESSED_BYTES: usize = 2 << 20;
-const PRESSED_SHARE: usize = 32;
 
 /// Refusals of the kernel, for a chunk each, after which a purge down to a bound gives up: a program has few ranges locked,
 /// or all of its memory.
@@ -77,13 +73,6 @@ impl<P: Pages> Depot<P> {
         }
     }
 
-    /// Does the heap hold more than the soft limit?
-    #[inline]
-    pub fn is_pressed(&self) -> bool {
-        let limit = self.settings.soft_limit();
-        limit != usize::MAX && self.budget.held() > limit
-    }
-
     /// Bytes of granules in use, at some moment.
     pub(super) fn in_use(&self) -> usize {
         self.budget.held().saturating_sub(self.dirty_bytes())
@@ -99,8 +88,7 @@ impl<P: Pages> Depot<P> {
         } else {
             (in_use / DIRTY_SHARE).max(DIRTY_BYTES_SURE).max(self.warm.bytes(in_use))
         };
-        let limit = settings.soft_limit();
-        share.min(most).min(limit.saturating_sub(in_use).max(PRESSED_BYTES.min(limit / PRESSED_SHARE)))
+        share.min(most).min(self.dirty_within_soft_limit(in_use))
     }
 
     /// Says whether a thread of the allocator's own comes to give back what has aged, also while the program sleeps.

@@ -25,6 +25,8 @@ pub mod mappings;
 #[cfg(not(loom))]
 mod new_region;
 #[cfg(not(loom))]
+mod soft_limit;
+#[cfg(not(loom))]
 pub mod slabs;
 #[cfg(not(loom))]
 pub mod span;

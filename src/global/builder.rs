@@ -234,7 +234,8 @@ impl Magalloc {
         self
     }
 
-    /// From how much memory on free memory is given back at once and caches are kept small. Counted are the spans in
+    /// From how much memory on free memory is given back the sooner, the more there is; what the program takes again within
+    /// some tens of milliseconds stays. Caches share an eighth of it. Counted are the spans in
     /// use and the free ones not yet given back; the allocator's own data add some 2 %, and the process has other memory.
     /// A control group's limit is read once, at the process's first call. Default: 85 % of that, if the group has one.
     ///

@@ -23,7 +23,7 @@
 use super::census::{self, HERE};
 use super::{HEAP, thread};
 use crate::config::SMALL_HEAP_BYTES;
-use crate::purge::pace::{Alone, Due, Seen, Shift, Step};
+use crate::purge::pace::{Alone, Due, Shift, Step};
 use crate::purge::signal::PurgeRequest;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::platform::{AroundFork, Loader, around_forks, join, name_thread, spawn, wait, wait_briefly, wake};
@@ -159,7 +159,7 @@ fn work_a_shift() {
         if request == Some(PurgeRequest::Ended) {
             return;
         }
-        let seen = Seen { now, request, threads: census::threads(), stays: stays(), epoch_ms: HEAP.purge().epoch_ms() };
+        let seen = HEAP.purge().seen(request, census::threads(), stays());
         if let Some(alone) = shift.may_leave(&seen) {
             if alone == Alone::LeaveAfterEpoch {
                 epoch(&mut shift, Due::All);
@@ -170,7 +170,7 @@ fn work_a_shift() {
             }
         }
         match shift.step(&seen) {
-            Step::Epoch(due) => epoch(&mut shift, due),
+            Step::Epoch => epoch(&mut shift, Due::Aged),
             Step::LeaveOrWait(_) if HERE.worker.leave(|| !depot.purge_signal.is_quiet_at_last()) => return,
             Step::LeaveOrWait(pause) | Step::Wait(pause) => wait(depot.purge_signal.word(), word, pause),
         }

@@ -22,7 +22,7 @@ use crate::depot::groups::Wanted;
 use crate::depot::huge_pages::HugePageEnd;
 use crate::local::Shared;
 use crate::pagemap::{Region, SlabRef};
-use crate::purge::pace::{self, Due, Ticks};
+use crate::purge::pace::{self, Due, Seen, Ticks};
 use crate::purge::signal::PurgeRequest;
 use crate::purge::slab_pages::{self, Left, Parts, Taken};
 use crate::slab::SpanKind;
@@ -78,6 +78,13 @@ impl<P: Pages> Purge<'_, P> {
         pace::epoch_ms(self.shared.depot.settings.purge_delay_ms())
     }
 
+    /// What a purge of the purging thread's, or a tick, is to know.
+    pub fn seen(&self, request: Option<PurgeRequest>, threads: u32, stays: bool) -> Seen {
+        let (depot, epoch_ms) = (self.shared.depot, self.epoch_ms());
+        let pressed_epoch_ms = depot.pressed_epoch_ms(epoch_ms);
+        Seen { now: depot.os.now_ms(), request, threads, stays, epoch_ms, pressed_epoch_ms }
+    }
+
     /// Does a turn, or what is left of it until `stop` says so, on a thread of the program. Returns how many chunks it
     /// looked at.
     pub fn epoch(&self, due: Due, stop: impl Fn() -> bool) -> u64 {
@@ -107,20 +114,22 @@ impl<P: Pages> Purge<'_, P> {
     /// On the way through a slow path, where no other thread purges: looks at a few chunks if it is time to.
     pub fn tick(&self) {
         let depot = self.shared.depot;
-        let (request, now) = (depot.purge_signal.call().0, depot.os.now_ms());
-        let Some(due) = self.ticks.claim(request, now, self.epoch_ms()) else { return };
-        let mut cursor = Cursor::from_word(self.ticks.begin(now));
+        let seen = self.seen(depot.purge_signal.call().0, 0, false);
+        if !self.ticks.claim(&seen) {
+            return;
+        }
+        let mut cursor = Cursor::from_word(self.ticks.begin(seen.now));
         if cursor.word() == Ticks::START {
-            self.begin_epoch(due);
+            self.begin_epoch(Due::Aged);
         }
         for _ in 0..TICK_CHUNKS {
-            let next = self.visit_next::<PASSING_SLABS, PASSING_RUNS>(cursor, due);
+            let next = self.visit_next::<PASSING_SLABS, PASSING_RUNS>(cursor, Due::Aged);
             cursor = next.unwrap_or(Cursor::START);
             if next.is_none() {
                 break;
             }
         }
-        self.ticks.end(cursor.word(), now, self.epoch_ms());
+        self.ticks.end(cursor.word(), seen.now, seen.epoch_ms);
         self.raise_if_unpurged();
     }
 
@@ -135,14 +144,14 @@ impl<P: Pages> Purge<'_, P> {
         }
         // Of threads that work now and may idle at the next turn; or a fork came between.
         if self.shared.has_stashes() {
-            self.shared.depot.raise(PurgeRequest::Raised);
+            self.shared.depot.raise(self.shared.depot.due_request());
         }
     }
 
     /// Raises the purge signal if there is anything left to do.
     pub fn raise_if_unpurged(&self) {
         if self.next_unpurged(Cursor::START).is_some() {
-            self.shared.depot.raise(PurgeRequest::Raised);
+            self.shared.depot.raise(self.shared.depot.due_request());
         }
     }
 

@@ -7,7 +7,7 @@
 //!               the stash of a thread that idles, but not what is loaded
 //! # Bound       `Options::cache_bytes_max`, or less where the heap is small: a share of it, and a quarter in any case.
 //!               What a cache has beyond `CACHE_BYTES_SURE` comes from a credit that all caches share: an eighth of the
-//!               heap, or `CACHES_BYTES_MAX` if that is more. So many threads, each of them busy once, keep little.
+//!               heap, or `caches_bytes_max` if that is more. So many threads, each of them busy once, keep little.
 //! # Policy      where a class misses often in a step of the clock, a miss doubles its capacity, up to a whole magazine;
 //!               where there is no more, full magazines are stashed: three, and as many more as refills have shown to
 //!               be missing, if their blocks lie together or would not at home either. At the bound, capacity is taken
@@ -19,7 +19,7 @@
 use super::miss::slot_at;
 use super::cache::{ClassCache, LocalHeap};
 use crate::config::{
-    CACHE_BYTES_SURE, CACHES_BYTES_MAX, CREDIT_STEP_BYTES, MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST,
+    CACHE_BYTES_SURE, CREDIT_STEP_BYTES, MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST,
 };
 use crate::local::stash::{Full, InMagazine};
 use crate::size_class::{self, CLASS_COUNT, shape};
@@ -37,8 +37,6 @@ const MISSES_PER_SEARCH: u8 = 16;
 const SURE_SHARE: usize = 4;
 /// Beyond that, the caches of all threads together hold at most what the heap holds, divided by this.
 const HEAP_SHARE: usize = 8;
-/// The bound is divided by this while the heap holds more than the soft limit.
-const PRESSED_SHARE: usize = 8;
 
 /// After so many misses of free, without one of malloc between them, a class is one that the thread only frees.
 const STREAK: u8 = 4;
@@ -283,7 +281,7 @@ impl<P: Pages> LocalHeap<'_, P> {
             return true;
         }
         let more = (wanted - has).next_multiple_of(CREDIT_STEP_BYTES);
-        let limit = CACHES_BYTES_MAX.max(self.shared.depot.budget.held() / HEAP_SHARE);
+        let limit = self.shared.depot.caches_bytes_max().max(self.shared.depot.budget.held() / HEAP_SHARE);
         let takes = self.shared.depot.credit.take(more, limit);
         if takes {
             self.cache.set_credit(self.cache.credit() + more);
@@ -304,13 +302,9 @@ impl<P: Pages> LocalHeap<'_, P> {
     /// Do `bytes` more stay within the bounds?
     fn fits(&self, bytes: usize, place: Place) -> bool {
         let most = self.shared.depot.settings.cache_bytes_max();
-        let (sure, all) = if self.shared.depot.is_pressed() {
-            (most / PRESSED_SHARE, most / PRESSED_SHARE)
-        } else {
-            let sure = most / SURE_SHARE;
-            let share = self.shared.depot.budget.held() / (HEAP_SHARE * self.shared.registry.made().max(1));
-            (sure, share.clamp(sure, most))
-        };
+        let sure = most / SURE_SHARE;
+        let share = self.shared.depot.budget.held() / (HEAP_SHARE * self.shared.registry.made().max(1));
+        let all = share.clamp(sure, most);
         let loaded = match place {
             Place::Loaded => sure,
             Place::InOnly => sure / IN_ONLY_SHARE,

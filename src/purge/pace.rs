@@ -24,16 +24,14 @@ pub enum Due {
     All,
 }
 
-impl Due {
-    fn of(request: PurgeRequest) -> Self {
-        if request == PurgeRequest::Urgent { Due::All } else { Due::Aged }
-    }
-}
-
 /// Shortest epoch, in milliseconds: a step of the clock.
 const EPOCH_MS_MIN: u64 = 10;
-/// Milliseconds between two epochs of the purging thread while a limit presses.
-const URGENT_PAUSE_MS: u64 = 20;
+/// Milliseconds of an epoch just above the soft limit, at most: as below it, by default.
+const EPOCH_MS_AT_LIMIT: u64 = 500;
+/// Milliseconds of an epoch far above it: looking at all chunks takes a few of them.
+const EPOCH_MS_ABOVE: u64 = 20;
+/// The limit divided by this is what the heap exceeds it by when epochs are shortest.
+const EXCESS_SHARE: usize = 32;
 /// Milliseconds that the purging thread stays where there is nothing to do.
 const QUIET_MS: u64 = 50;
 /// Milliseconds after which it looks whether the program's threads are there still; it sleeps no longer at once.
@@ -50,6 +48,18 @@ pub fn epoch_ms(purge_delay_ms: u32) -> u64 {
     u64::from(purge_delay_ms / 2).max(EPOCH_MS_MIN)
 }
 
+/// Milliseconds of an epoch in a heap of `held` bytes, more than the soft limit of `limit`; `epoch_ms` below it. The more the
+/// heap exceeds the limit, the shorter: what is used all the time does not age, on both sides of the limit.
+pub fn pressed_epoch_ms(held: usize, limit: usize, epoch_ms: u64) -> u64 {
+    let longest = epoch_ms.clamp(EPOCH_MS_ABOVE, EPOCH_MS_AT_LIMIT);
+    if held <= limit {
+        return longest;
+    }
+    let most = longest - EPOCH_MS_ABOVE;
+    let bytes_per_ms = limit / EXCESS_SHARE / most.max(1) as usize;
+    longest - most.min(((held - limit) / bytes_per_ms.max(1)) as u64)
+}
+
 /// What the purging thread sees when it looks.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
@@ -63,13 +73,15 @@ pub struct Seen {
     pub stays: bool,
     /// Milliseconds of an epoch.
     pub epoch_ms: u64,
+    /// The same while the soft limit presses.
+    pub pressed_epoch_ms: u64,
 }
 
 /// What the purging thread does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// An epoch.
-    Epoch(Due),
+    /// An epoch, in which what has aged is due.
+    Epoch,
     /// It sleeps for so many milliseconds, or until the signal says more.
     Wait(u64),
     /// It leaves, unless the signal says something by then; then it sleeps for so long.
@@ -141,14 +153,15 @@ impl Shift {
         };
         self.quiet = None;
         let waited = seen.now.saturating_sub(*self.raised.get_or_insert(seen.now));
-        let pause = self.pause(request, seen.epoch_ms);
-        if waited >= pause { Step::Epoch(Due::of(request)) } else { Step::Wait((pause - waited).min(LOOK_MS)) }
+        let pause = self.pause(request, seen);
+        if waited >= pause { Step::Epoch } else { Step::Wait((pause - waited).min(LOOK_MS)) }
     }
 
     /// From one epoch's begin to the next one's begin it is an epoch, but half of it is a pause.
-    fn pause(&self, request: PurgeRequest, epoch_ms: u64) -> u64 {
+    fn pause(&self, request: PurgeRequest, seen: &Seen) -> u64 {
+        let epoch_ms = seen.epoch_ms;
         match request {
-            PurgeRequest::Urgent => URGENT_PAUSE_MS.max(self.rest),
+            PurgeRequest::Urgent => seen.pressed_epoch_ms.max(self.rest),
             _ => epoch_ms.saturating_sub(self.epoch_took).max(epoch_ms / 2).max(self.rest),
         }
     }
@@ -197,17 +210,18 @@ impl Ticks {
     }
 
     /// Does the caller tick now? One of the threads that come by does; if it is stopped, another one does at the next tick.
-    pub fn claim(&self, request: Option<PurgeRequest>, now: u64, epoch_ms: u64) -> Option<Due> {
-        let request = request.filter(|request| matches!(request, PurgeRequest::Raised | PurgeRequest::Urgent))?;
+    pub fn claim(&self, seen: &Seen) -> bool {
+        let Some(request @ (PurgeRequest::Raised | PurgeRequest::Urgent)) = seen.request else { return false };
+        let now = seen.now;
         // ordering: Relaxed, all of it: times; who is late or early does no harm.
         let (next, last) = (self.next_ms.load(Ordering::Relaxed), self.last_ms.load(Ordering::Relaxed));
         if next == 0 {
-            self.next_ms.store(now + epoch_ms, Ordering::Relaxed);
-            return None;
+            self.next_ms.store(now + seen.epoch_ms, Ordering::Relaxed);
+            return false;
         }
-        let is_urgent = request == PurgeRequest::Urgent && now >= last + EPOCH_MS_MIN;
+        let is_urgent = request == PurgeRequest::Urgent && now >= last + seen.pressed_epoch_ms;
         let claims = || self.last_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        ((now >= next || is_urgent) && claims()).then(|| Due::of(request))
+        (now >= next || is_urgent) && claims()
     }
 
     /// Where the tick goes on; an epoch begins at `START`.
@@ -238,9 +252,10 @@ mod tests {
     use super::*;
 
     const EPOCH_MS: u64 = 500;
+    const PRESSED_MS: u64 = 30;
 
     fn seen(now: u64, request: Option<PurgeRequest>) -> Seen {
-        Seen { now, request, threads: 2, stays: false, epoch_ms: EPOCH_MS }
+        Seen { now, request, threads: 2, stays: false, epoch_ms: EPOCH_MS, pressed_epoch_ms: PRESSED_MS }
     }
 
     #[test]
@@ -250,11 +265,11 @@ mod tests {
         let raised = |now| seen(now, Some(PurgeRequest::Raised));
         assert_eq!(shift.step(&raised(10_000)), Step::Wait(EPOCH_MS));
         assert_eq!(shift.step(&raised(10_499)), Step::Wait(1));
-        assert_eq!(shift.step(&raised(10_500)), Step::Epoch(Due::Aged));
+        assert_eq!(shift.step(&raised(10_500)), Step::Epoch);
         // It took 100: begins are an epoch apart.
         shift.note_epoch(10_500, 10_600, 0);
         assert_eq!(shift.step(&raised(10_999)), Step::Wait(1));
-        assert_eq!(shift.step(&raised(11_000)), Step::Epoch(Due::Aged));
+        assert_eq!(shift.step(&raised(11_000)), Step::Epoch);
         // Half of the time is a pause, however long it takes.
         shift.note_epoch(11_000, 12_000, 0);
         assert_eq!(shift.step(&raised(12_000)), Step::Wait(EPOCH_MS / 2));
@@ -269,16 +284,29 @@ mod tests {
         assert!(rest > LOOK_MS + EPOCH_MS);
         assert_eq!(shift.step(&seen(10, Some(PurgeRequest::Raised))), Step::Wait(LOOK_MS));
         assert_eq!(shift.step(&seen(9 + rest, Some(PurgeRequest::Raised))), Step::Wait(1));
-        assert_eq!(shift.step(&seen(10 + rest, Some(PurgeRequest::Raised))), Step::Epoch(Due::Aged));
+        assert_eq!(shift.step(&seen(10 + rest, Some(PurgeRequest::Raised))), Step::Epoch);
         assert_eq!(shift.step(&seen(9 + rest, Some(PurgeRequest::Urgent))), Step::Wait(1), "also where it is urgent");
     }
 
     #[test]
-    fn a_limit_that_presses_makes_it_soon_and_all() {
+    fn epochs_shorten_step_by_step_above_the_soft_limit() {
+        const LIMIT: usize = 64 << 20;
+        const STEP: usize = LIMIT / EXCESS_SHARE / 16;
+        assert_eq!(pressed_epoch_ms(LIMIT + 1, LIMIT, EPOCH_MS), EPOCH_MS);
+        assert_eq!(pressed_epoch_ms(LIMIT + 1, LIMIT, epoch_ms(u32::MAX)), EPOCH_MS_AT_LIMIT);
+        assert_eq!(pressed_epoch_ms(2 * LIMIT, LIMIT, EPOCH_MS), EPOCH_MS_ABOVE);
+        assert_eq!(pressed_epoch_ms(2 * LIMIT, LIMIT, epoch_ms(0)), EPOCH_MS_ABOVE);
+        assert_eq!(pressed_epoch_ms(usize::MAX - 1, 0, EPOCH_MS), EPOCH_MS_ABOVE);
+        let epochs: Vec<u64> = (0..=16).map(|step| pressed_epoch_ms(LIMIT + step * STEP, LIMIT, EPOCH_MS)).collect();
+        assert!(epochs.is_sorted_by(|longer, shorter| longer > shorter && longer - shorter <= 40), "{epochs:?}");
+    }
+
+    #[test]
+    fn a_limit_that_presses_makes_it_soon() {
         let mut shift = Shift::default();
         assert_eq!(shift.step(&seen(5, Some(PurgeRequest::Raised))), Step::Wait(EPOCH_MS));
-        assert_eq!(shift.step(&seen(5, Some(PurgeRequest::Urgent))), Step::Wait(URGENT_PAUSE_MS));
-        assert_eq!(shift.step(&seen(25, Some(PurgeRequest::Urgent))), Step::Epoch(Due::All));
+        assert_eq!(shift.step(&seen(5, Some(PurgeRequest::Urgent))), Step::Wait(PRESSED_MS));
+        assert_eq!(shift.step(&seen(5 + PRESSED_MS, Some(PurgeRequest::Urgent))), Step::Epoch);
     }
 
     #[test]
@@ -317,22 +345,22 @@ mod tests {
     #[test]
     fn ticks_make_an_epoch_of_parts_and_one_thread_claims_each() {
         let ticks = Ticks::new();
-        let claim = |now| ticks.claim(Some(PurgeRequest::Raised), now, EPOCH_MS);
-        assert_eq!(claim(100), None, "the first look begins to wait");
-        assert_eq!((claim(599), claim(600), claim(600)), (None, Some(Due::Aged), Some(Due::Aged)), "until one has begun");
+        let claim = |now| ticks.claim(&seen(now, Some(PurgeRequest::Raised)));
+        assert!(!claim(100), "the first look begins to wait");
+        assert_eq!((claim(599), claim(600), claim(600)), (false, true, true), "until one has begun");
         assert_eq!(ticks.begin(600), Ticks::START);
         ticks.end(7, 600, EPOCH_MS);
-        assert_eq!(claim(600), None);
-        assert_eq!(claim(601), Some(Due::Aged));
+        assert!(!claim(600));
+        assert!(claim(601));
         assert_eq!(ticks.begin(601), 7);
         ticks.end(Ticks::START, 601, EPOCH_MS);
-        assert_eq!(claim(1099), None, "an epoch after the last one's begin");
-        assert_eq!(claim(1100), Some(Due::Aged));
-        let urgent = |now| ticks.claim(Some(PurgeRequest::Urgent), now, EPOCH_MS);
+        assert!(!claim(1099), "an epoch after the last one's begin");
+        assert!(claim(1100));
+        let urgent = |now| ticks.claim(&seen(now, Some(PurgeRequest::Urgent)));
         assert_eq!(ticks.begin(1100), Ticks::START);
         ticks.end(Ticks::START, 1100, EPOCH_MS);
-        assert_eq!((urgent(1109), urgent(1110)), (None, Some(Due::All)));
-        assert_eq!(ticks.claim(Some(PurgeRequest::Ended), 9999, EPOCH_MS), None);
-        assert_eq!(ticks.claim(None, 9999, EPOCH_MS), None);
+        assert_eq!((urgent(1099 + PRESSED_MS), urgent(1100 + PRESSED_MS)), (false, true));
+        assert!(!ticks.claim(&seen(9999, Some(PurgeRequest::Ended))));
+        assert!(!ticks.claim(&seen(9999, None)));
     }
 }

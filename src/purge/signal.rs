@@ -26,7 +26,7 @@ pub enum PurgeRequest {
     Alone = 1,
     /// There is something that will be due after the purge delay.
     Raised = 2,
-    /// There is something to be given back at once: a limit presses.
+    /// The same, but the soft limit presses: it is due the sooner, the more it is exceeded by.
     Urgent = 4,
     /// The heap is about to go; nothing else is said any more.
     Ended = 8,

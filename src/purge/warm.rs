@@ -88,6 +88,14 @@ impl Warm {
         kept.min((peak + peak / PEAK_SHARE).saturating_sub(in_use))
     }
 
+    /// Bytes to keep near a limit while `in_use` are in use: what was given back too early, as far as no more is held than was
+    /// in use lately; `unwatched_max` at most where no thread would give it back if the program stopped.
+    pub fn again(&self, in_use: usize, unwatched_max: usize) -> usize {
+        // ordering: Relaxed, as in `kept`.
+        let most = if self.watched.load(Ordering::Relaxed) != 0 { usize::MAX } else { unwatched_max };
+        self.kept().min(self.peak().saturating_sub(in_use)).min(most)
+    }
+
     /// Says whether a thread of the allocator's own gives back what has aged.
     pub fn set_watched(&self, watched: bool) {
         // ordering: Relaxed, as in `kept`.
