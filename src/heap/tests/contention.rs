@@ -209,7 +209,7 @@ impl Run<'_> {
     fn allocate(&self, local: &LocalHeap<'_, FakePages>, bytes: usize) -> Block {
         let start = match class_of(bytes, 8) {
             Some(class) => {
-                let popped = local.cache.tops().pop(class);
+                let popped = local.pop(class);
                 if popped.is_null() { self.heap.allocate_small(Some(local), class) } else { popped }
             }
             None => self.heap.allocate_large(bytes, 8, false),
@@ -227,7 +227,7 @@ impl Run<'_> {
         // SAFETY: likewise.
         unsafe { block.start.cast::<usize>().write_unaligned(0) };
         match class_of(block.bytes, 8) {
-            Some(class) if local.cache.tops().push(class, block.start) => {}
+            Some(class) if local.push(class, block.start) => {}
             Some(class) => self.heap.free_small(Some(local), class, block.start),
             None => self.heap.free_large(block.start),
         }
