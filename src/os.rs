@@ -310,7 +310,11 @@ impl<P: Pages> Os<P> {
     pub unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated {
         self.count();
         // SAFETY: the same promise.
-        unsafe { self.pages.relocate(from, to, bytes) }
+        let relocated = unsafe { self.pages.relocate(from, to, bytes) };
+        if let Relocated::Lost { at: _, bytes } = relocated {
+            self.forget(bytes);
+        }
+        relocated
     }
 
     /// See `Pages::renew`.
@@ -320,7 +324,17 @@ impl<P: Pages> Os<P> {
     pub unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed {
         self.count();
         // SAFETY: the same promise.
-        unsafe { self.pages.renew(start, bytes) }
+        let renewed = unsafe { self.pages.renew(start, bytes) };
+        if renewed == Renewed::Lost {
+            self.forget(bytes);
+        }
+        renewed
+    }
+
+    /// After `bytes` that were ours became somebody else's.
+    fn forget(&self, bytes: usize) {
+        // ordering: Relaxed, a statistic.
+        self.counts.mapped.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// See `Pages::advise`.

@@ -108,8 +108,7 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, block: &Slab) {
             depot.free_clean_span(span);
         }
         Renewed::Refused => depot.free_span(span),
-        // It stays claimed for ever: it is somebody else's by now.
-        Renewed::Lost => {}
+        Renewed::Lost => lose(span),
     }
 }
 
@@ -167,9 +166,15 @@ fn resize_taken<P: Pages>(depot: &Depot<P>, span: &Span<'_>, new_size: usize, al
     to.as_ptr()
 }
 
-/// Gives back a span but for the `lost` bytes from `at` on, which stay claimed for ever: they are somebody else's by now.
+/// Leaves a span, which is somebody else's by now, claimed for ever.
+fn lose(span: &Span<'_>) {
+    (0..span.granules).for_each(|granule| span.region.lose(span.first.offset(granule)));
+}
+
+/// Gives back a span but for the `lost` bytes from `at` on, which are somebody else's by now.
 pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize, lost: usize) {
     let (before, behind) = (span.head(at / GRANULE_BYTES), span.tail((at + lost) / GRANULE_BYTES));
+    lose(&span.head(span.granules - behind.granules).tail(before.granules));
     [before, behind].iter().filter(|part| part.granules != 0).for_each(|part| depot.free_span(part));
 }
 

@@ -34,7 +34,7 @@ use crate::metadata::{Frontier, MappedSet, Missing};
 use crate::os::{Os, PLACE_ALIGN};
 use crate::size_class::CLASS_COUNT;
 use crate::slab::{ChunkMeta, KindCell, Slab, SpanKind};
-use crate::sync::{AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::sys::{NotMapped, Pages, platform};
 use crate::units::GranuleIndex;
 use core::ops::Range;
@@ -78,6 +78,8 @@ pub struct Region {
     pub(super) bytes_used: AtomicUsize,
     /// Threads that are committing chunks.
     pub(super) committing: AtomicUsize,
+    /// 1 once a granule is somebody else's (`lose`).
+    any_lost: AtomicU8,
 }
 
 /// Bytes kept for the header.
@@ -168,6 +170,7 @@ impl Region {
                 limit: AtomicUsize::new(chunks),
                 bytes_used: AtomicUsize::new(0),
                 committing: AtomicUsize::new(0),
+                any_lost: AtomicU8::new(0),
             });
         };
         Ok(header)
@@ -179,7 +182,7 @@ impl Region {
     }
 
     /// Unmaps what is mapped of the region, itself included; if chunks with spans in use are to stay, only what is not
-    /// theirs.
+    /// theirs. What is lost stays in any case: it is not ours.
     ///
     /// # Safety
     /// Nobody uses the region, or any block that goes, now or later.
@@ -195,15 +198,16 @@ impl Region {
                 end += 1;
             }
             gone += end - first;
-            let (heap, bytes) = (region.chunk_start(first), (end - first) * CHUNK_BYTES);
             let (meta, meta_bytes) = (region.chunk_meta_start(end - 1).cast(), (end - first) * META_STRIDE);
-            if first == 0 {
-                // SAFETY: I2, and the caller's promise. The two are neighbours.
-                unsafe { os.release(meta, meta_bytes + bytes) };
+            if first == 0 && !region.has_lost() {
+                // SAFETY: I2, and the caller's promise. The heap of the chunks begins where their metadata ends.
+                unsafe { os.release(meta, meta_bytes + end * CHUNK_BYTES) };
                 continue;
             }
-            // SAFETY: I2, and the caller's promise.
-            unsafe { os.release(heap, bytes) };
+            for run in region.runs_not_lost(first * CHUNK_GRANULES..end * CHUNK_GRANULES) {
+                // SAFETY: I2, and the caller's promise.
+                unsafe { os.release(region.address(GranuleIndex::new(run.start)), run.len() * GRANULE_BYTES) };
+            }
             // SAFETY: likewise.
             unsafe { os.release(meta, meta_bytes) };
         }
@@ -214,6 +218,30 @@ impl Region {
             // SAFETY: all that was mapped there; by the caller's promise unused.
             unsafe { os.release(dense, end - from) };
         }
+    }
+
+    /// Notes that the memory of a granule, which the caller has claimed and will not free, is somebody else's by now.
+    pub fn lose(&self, granule: GranuleIndex) {
+        self.descriptor(granule).set_lost();
+        // ordering: Relaxed; read when no other thread is left.
+        self.any_lost.store(1, Ordering::Relaxed);
+    }
+
+    fn has_lost(&self) -> bool {
+        // ordering: Relaxed, as in `lose`.
+        self.any_lost.load(Ordering::Relaxed) != 0
+    }
+
+    /// Runs of those of the granules `among`, of committed chunks, that are not lost.
+    fn runs_not_lost(&self, among: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let has_lost = self.has_lost();
+        let is_lost = move |granule: usize| has_lost && self.descriptor(GranuleIndex::new(granule)).is_lost();
+        let (mut next, end) = (among.start, among.end);
+        core::iter::from_fn(move || {
+            let first = (next..end).find(|&granule| !is_lost(granule))?;
+            next = if has_lost { (first..end).find(|&granule| is_lost(granule)).unwrap_or(end) } else { end };
+            Some(first..next)
+        })
     }
 
     /// Has the chunk no span in use, at some moment?

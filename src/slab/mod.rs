@@ -48,7 +48,7 @@ pub struct Slab {
     detached: AtomicU8,
     /// Granules from the start of the span to this granule (a slab has at most `SLAB_GRANULES_MAX`).
     back: AtomicU8,
-    /// 1 if the span is a large block whose pages came from elsewhere.
+    /// `MOVED` if the span is a large block whose pages came from elsewhere, `LOST` if the granule is not ours any more.
     moved: AtomicU8,
     /// 1 if the span is a large block of which the kernel is advised that huge pages are welcome.
     advised: AtomicU8,
@@ -59,6 +59,10 @@ pub struct Slab {
     /// The first words of the bitmap.
     near: [FreeWord; NEAR_WORDS],
 }
+
+/// Values of `moved`, beside 0.
+const MOVED: u8 = 1;
+const LOST: u8 = 2;
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slab>() == 64, "one cache line");
@@ -130,13 +134,25 @@ impl Slab {
     /// Notes that the pages of a large block came from elsewhere; only for its owner.
     pub fn set_moved(&self) {
         // ordering: Relaxed; only the block's owner reads it.
-        self.moved.store(1, Ordering::Relaxed);
+        self.moved.store(MOVED, Ordering::Relaxed);
     }
 
     /// Did the pages of the large block come from elsewhere?
     pub fn is_moved(&self) -> bool {
         // ordering: Relaxed; only the block's owner reads it.
-        self.moved.load(Ordering::Relaxed) != 0
+        self.moved.load(Ordering::Relaxed) == MOVED
+    }
+
+    /// Notes that the memory of the granule is somebody else's by now; only for whoever has claimed it, and will not free it.
+    pub fn set_lost(&self) {
+        // ordering: Relaxed; read when no other thread is left.
+        self.moved.store(LOST, Ordering::Relaxed);
+    }
+
+    /// Is the memory of the granule somebody else's?
+    pub fn is_lost(&self) -> bool {
+        // ordering: Relaxed, as in `set_lost`.
+        self.moved.load(Ordering::Relaxed) == LOST
     }
 
     /// Notes that the kernel is advised about a large block; only for its owner.

@@ -1,6 +1,9 @@
 //! A kernel for tests: the real one, but it refuses when told to, or says that a place is taken, and knows what was never
 //! given back.
 
+mod lost;
+
+use self::lost::LostRanges;
 use super::platform::SystemPages;
 use super::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use crate::config::{CHUNK_BYTES, GRANULE_BYTES, HUGE_PAGE_BYTES};
@@ -60,6 +63,7 @@ pub(crate) struct FakePages {
     /// What is mapped: each range's end, by its start.
     mapped: Mutex<BTreeMap<usize, usize>>,
     moves: Mutex<Moves>,
+    lost: LostRanges,
     /// How often pages were to be moved.
     moves_asked: AtomicUsize,
     /// What there is where a huge page is wanted.
@@ -116,6 +120,7 @@ impl FakePages {
             page_bytes: AtomicUsize::new(4 << 10),
             mapped: Mutex::new(BTreeMap::new()),
             moves: Mutex::new(Moves::Granted),
+            lost: LostRanges::new(),
             moves_asked: AtomicUsize::new(0),
             huge_pages: Mutex::new(HugePages {
                 has: HugePage::None,
@@ -431,7 +436,8 @@ unsafe impl Pages for FakePages {
                 Relocated::Copied
             }
             Moves::Lost => {
-                forbid(to, bytes);
+                self.forget_mapped(to, bytes);
+                self.lost.add(to, bytes);
                 Relocated::Lost { at: 0, bytes }
             }
         }
@@ -444,7 +450,8 @@ unsafe impl Pages for FakePages {
             Moves::Granted => unsafe { SystemPages.renew(start, bytes) },
             Moves::Refused => Renewed::Refused,
             Moves::Lost => {
-                forbid(start, bytes);
+                self.forget_mapped(start, bytes);
+                self.lost.add(start, bytes);
                 Renewed::Lost
             }
         }
@@ -488,10 +495,4 @@ unsafe impl Pages for FakePages {
         // SAFETY: the same promise.
         unsafe { SystemPages.release(start, bytes) };
     }
-}
-
-/// Makes a range that may not be touched any more one that cannot be.
-fn forbid(start: NonNull<u8>, bytes: usize) {
-    // SAFETY: the range is the caller's, which has lost it.
-    assert_eq!(unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) }, 0);
 }
