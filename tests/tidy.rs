@@ -103,6 +103,41 @@ fn runtime_assertions(text: &str) -> Vec<usize> {
     })
 }
 
+/// Lines that name an operating system, what only one of them has, or instructions.
+fn platform_names(text: &str) -> Vec<usize> {
+    const NAMES: &[&str] = &[
+        "asm!",
+        "global_asm!",
+        "naked_asm!",
+        "link_section",
+        "libc",
+        "std::os",
+        "target_os",
+        "target_env",
+        "target_vendor",
+        "target_family",
+    ];
+    refused(&lines(text), |_, code| NAMES.iter().any(|name| names(code, name)))
+}
+
+/// Lines that ask for the processor.
+fn processor_names(text: &str) -> Vec<usize> {
+    refused(&lines(text), |_, code| names(code, "target_arch"))
+}
+
+/// Lines inside of functions that ask for the target: what a platform can do is data, and what it does has a file.
+fn targets_in_bodies(text: &str) -> Vec<usize> {
+    let lines = lines(text);
+    let mut inside = vec![false; lines.len()];
+    for (index, line) in lines.iter().enumerate().filter(|(_, line)| names(&line.code, "fn")) {
+        if line.code.contains('(') {
+            inside[index + 1..][..item_length(&lines[index..]) - 1].fill(true);
+        }
+    }
+    let asks = |code: &str| code.contains("cfg(") || code.contains("cfg!(") || code.contains("cfg_attr(");
+    refused(&lines, |index, code| inside[index] && asks(code) && code.contains("target_"))
+}
+
 /// Lines with a mark that something is left to do, or a test that is not run.
 fn leftovers(text: &str) -> Vec<usize> {
     let marks = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[", "ignore")];
@@ -221,6 +256,36 @@ fn allocation_lock_format_and_panic_are_refused() {
     for bad in ["a.unwrap()", "a.expect(b)", "panic!()", "vec![1]", "a: Vec<u8>", "Box::new(1)", "a: &Mutex<u8>"] {
         assert_eq!(allocates_or_unwinds(&format!("{good}let {bad};\n")), [8], "{bad}");
     }
+}
+
+#[test]
+fn the_platform_is_named_in_sys_only() {
+    expect_none(sources().into_iter().filter(|(path, _)| layer_of(path) != "sys"), |_, text| platform_names(text));
+}
+
+/// `config.rs` has sizes that depend on the processor; the head of `lib.rs` says where the standard library is needed.
+#[test]
+fn the_processor_is_named_in_sys_and_for_sizes_only() {
+    let others = sources().into_iter().filter(|(path, _)| !["sys", "config", "lib"].contains(&&*layer_of(path)));
+    expect_none(others, |_, text| processor_names(text));
+}
+
+#[test]
+fn bodies_do_not_ask_for_the_target() {
+    expect_none(sources(), |_, text| targets_in_bodies(text));
+}
+
+#[test]
+fn platform_named_elsewhere_is_refused() {
+    let good = "//! libc::mmap, asm!\nlet a = \"target_os\";\n#[cfg(target_pointer_width = \"64\")]\n";
+    assert_eq!(platform_names(good), []);
+    for bad in ["libc::getpid()", "core::arch::asm!(", "global_asm!(", "#[link_section = ", "#[cfg(target_os = "] {
+        assert_eq!(platform_names(&format!("{good}{bad}\n")), [4], "{bad}");
+    }
+    assert_eq!(processor_names("// target_arch\n#[cfg(target_arch = \"x86_64\")]\n"), [2]);
+    let item = "#[cfg(target_os = \"linux\")]\nfn a(\n    b: u8,\n) {\n    b;\n}\nconst C: u8 = cfg!(target_env);\n";
+    assert_eq!(targets_in_bodies(item), []);
+    assert_eq!(targets_in_bodies(&item.replace("    b;", "    #[cfg(target_os = \"linux\")]\n    b;")), [5]);
 }
 
 /// `heap/stats.rs` has `check()`, whose purpose it is.

@@ -1,29 +1,25 @@
 //! The end of the process: everything is given back, as late as the platform allows.
 //!
-//! See `sys::linux::end` for the order of things.
+//! The platform knows the order of things (on Linux: `sys::linux::end`).
 
 use super::{HEAP, census, stats_record, thread, worker};
 use crate::options::AtExit;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{ProcessEnd, Unloading, arrange_release, decimal, flush_stdio, line, other_threads};
+use crate::sys::platform::{Unloading, arrange_release, at_begin_and_end, flush_stdio, line, other_threads};
+use crate::sys::{ProcessEnd, decimal};
 
 struct Process;
 
-/// Run by the C library when the program, or the library that this is linked into, ends. The number sorts it before
-/// all others, and they are run backwards.
-#[used]
-#[unsafe(link_section = ".fini_array.00000")]
-static AT_END: extern "C" fn() = at_end;
-
 static UNLOADING: Unloading = Unloading::new();
 
-/// Run by the C library when the program, or the library that this is linked into, begins.
-#[used]
-#[unsafe(link_section = ".init_array")]
-static AT_BEGIN: extern "C" fn() = at_begin;
+at_begin_and_end!(begin, end);
 
-extern "C" fn at_begin() {
+fn begin() {
     UNLOADING.begin();
+}
+
+fn end() {
+    arrange_release::<Process>();
 }
 
 /// 1 once a second thread was told of.
@@ -36,10 +32,6 @@ pub(super) fn note_second_thread() {
     if HAS_THREADS.load(Ordering::Relaxed) == 0 && HAS_THREADS.swap(1, Ordering::Relaxed) == 0 {
         UNLOADING.begin();
     }
-}
-
-extern "C" fn at_end() {
-    arrange_release::<Process>();
 }
 
 impl ProcessEnd for Process {

@@ -13,9 +13,8 @@ use super::{HEAP, census};
 use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
 use crate::sync::{AtomicU32, Ordering};
-use crate::sys::platform::{
-    Termination, after_all, append, before_termination, decimal, line, parent_id, process_id, program_path,
-};
+use crate::sys::platform::{after_all, append, before_termination, line, parent_id, process_id, program_path};
+use crate::sys::{Termination, decimal};
 use core::ffi::CStr;
 
 /// Longest record, in bytes: 73 classes of some 50, 25 figures of some 30, and the program's path.

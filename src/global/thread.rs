@@ -13,7 +13,8 @@ use super::{HEAP, census, fallback, init, worker};
 use crate::local::{LocalHeap, NO_CACHE};
 use crate::options::Options;
 use crate::slab::KindByte;
-use crate::sys::platform::{EndOfThread, SystemPages, ThreadEnd};
+use crate::sys::EndOfThread;
+use crate::sys::platform::{SystemPages, ThreadEnd};
 use crate::units::ClassIndex;
 
 static THREAD_END: ThreadEnd = ThreadEnd::new();

@@ -1,11 +1,7 @@
 //! Where a thread's place in the heap is kept: two words of thread-local storage, whose first the fast path loads.
 //!
 //! ```text
-//! # Storage     no lazy initialisation, no destructor: valid until the thread's memory is gone
-//! # Models      a program's own thread-local data is at a fixed distance from the thread pointer. In a shared library
-//!               the compiler's default is a call (`__tls_get_addr`) for each access; with the feature `initial-exec`
-//!               the distance is read from a word that the loader has filled in, which works in programs and in
-//!               libraries loaded at the program's start. "ELF Handling For Thread-Local Storage", U. Drepper, 2005
+//! # Storage     no lazy initialisation, no destructor: valid until the thread's memory is gone (see `sys::local_data`)
 //! ```
 
 use crate::local::LocalIndex;
@@ -73,110 +69,4 @@ impl Place {
     }
 }
 
-pub(super) use storage::{tops, with};
-
-#[cfg(not(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-mod storage {
-    use super::{Cell, NO_CACHE, Place, Tops};
-
-    std::thread_local! {
-        static PLACE: Place = const { Place { tops: Cell::new(&raw const NO_CACHE), state: Cell::new(0) } };
-    }
-
-    /// The calling thread's place.
-    #[inline(always)]
-    pub fn with<R>(look: impl FnOnce(&Place) -> R) -> R {
-        PLACE.with(look)
-    }
-
-    /// What the calling thread's fast path looks at.
-    #[inline(always)]
-    pub fn tops() -> *const Tops {
-        with(|place| place.tops.get())
-    }
-}
-
-#[cfg(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64")))]
-mod storage {
-    use super::{NO_CACHE, Place, Tops};
-    use core::arch::{asm, global_asm};
-
-    /// The symbol, different in every version of this crate.
-    macro_rules! symbol {
-        () => {
-            concat!("magalloc.place.", env!("CARGO_PKG_VERSION"))
-        };
-    }
-
-    // The initial value of every thread's place: no cache, fresh.
-    global_asm!(
-        ".pushsection .tdata,\"awT\",%progbits",
-        ".balign 16",
-        concat!(".globl ", symbol!()),
-        concat!(".hidden ", symbol!()),
-        concat!(".type ", symbol!(), ",%object"),
-        concat!(symbol!(), ":"),
-        ".quad {no_cache}",
-        ".quad 0",
-        concat!(".size ", symbol!(), ",16"),
-        ".popsection",
-        no_cache = sym NO_CACHE,
-    );
-
-    const _: () = assert!(size_of::<Place>() == 16 && core::mem::offset_of!(Place, tops) == 0);
-
-    /// The calling thread's place.
-    #[inline(always)]
-    pub fn with<R>(look: impl FnOnce(&Place) -> R) -> R {
-        let place: *const Place;
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: reads the thread pointer and the distance of the place from it.
-        unsafe {
-            asm!(
-                "mov {place}, qword ptr fs:[0]",
-                concat!("add {place}, qword ptr [rip + ", symbol!(), "@GOTTPOFF]"),
-                place = out(reg) place,
-                options(pure, readonly, nostack),
-            );
-        }
-        #[cfg(target_arch = "aarch64")]
-        // SAFETY: likewise.
-        unsafe {
-            asm!(
-                concat!("adrp {distance}, :gottprel:", symbol!()),
-                concat!("ldr {distance}, [{distance}, #:gottprel_lo12:", symbol!(), "]"),
-                "mrs {place}, tpidr_el0",
-                "add {place}, {place}, {distance}",
-                place = out(reg) place,
-                distance = out(reg) _,
-                options(pure, readonly, nostack, preserves_flags),
-            );
-        }
-        // SAFETY: the thread's own, valid until the thread's memory is gone; all of it is cells.
-        look(unsafe { &*place })
-    }
-
-    /// What the calling thread's fast path looks at.
-    #[cfg(target_arch = "x86_64")]
-    #[inline(always)]
-    pub fn tops() -> *const Tops {
-        let tops: *const Tops;
-        // SAFETY: reads the distance of the place from the thread pointer, and its first word.
-        unsafe {
-            asm!(
-                concat!("mov {tops}, qword ptr [rip + ", symbol!(), "@GOTTPOFF]"),
-                "mov {tops}, qword ptr fs:[{tops}]",
-                tops = out(reg) tops,
-                options(pure, readonly, nostack, preserves_flags),
-            );
-        }
-        tops
-    }
-
-    /// What the calling thread's fast path looks at.
-    #[cfg(not(target_arch = "x86_64"))]
-    #[inline(always)]
-    pub fn tops() -> *const Tops {
-        with(|place| place.tops.get())
-    }
-}
+crate::sys::local_data!(Place { tops: &NO_CACHE as Tops, state: 0 });

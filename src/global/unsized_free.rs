@@ -10,7 +10,8 @@ use super::{HEAP, Magalloc, fallback, init, thread, worker};
 use crate::heap::Found;
 use crate::options::Foreign;
 use crate::size_class::{class_of, common_class_of, shape};
-use crate::sys::platform::{fatal, hex};
+use crate::sys::hex;
+use crate::sys::platform::fatal;
 
 /// Alignment of a block that is larger than 8 bytes, where none is asked for, in bytes.
 const ALIGN: usize = 16;

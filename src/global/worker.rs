@@ -26,8 +26,8 @@ use crate::config::SMALL_HEAP_BYTES;
 use crate::purge::pace::{Alone, Due, Shift, Step};
 use crate::purge::signal::PurgeRequest;
 use crate::sync::{AtomicU8, Ordering};
-use crate::sys::platform::{AroundFork, Loader, around_forks, join, name_thread, spawn, wait, wait_briefly, wake};
-use core::ffi::c_void;
+use crate::sys::platform::{Loader, around_forks, join, name_thread, spawn, wait, wait_briefly, wake};
+use crate::sys::{AroundFork, ThreadBody};
 
 /// 1 once the C library was told what to call after a fork.
 static FORKS_PREPARED: AtomicU8 = AtomicU8::new(0);
@@ -94,7 +94,7 @@ fn start() -> bool {
     prepare_forks();
     let Some(claim) = HERE.worker.claim_start() else { return HERE.worker.is_running() };
     // ordering: Relaxed, times; only who has the claim writes them.
-    match spawn(work, claim.last) {
+    match spawn::<Worker>(claim.last) {
         Some(handle) => {
             HERE.retry_pause_ms.store(0, Ordering::Relaxed);
             HERE.worker.started(claim, handle);
@@ -133,16 +133,20 @@ pub(super) fn note_end_of_thread() {
     }
 }
 
-/// The thread. `last` is the one before it, which has left.
-extern "C" fn work(last: *mut c_void) -> *mut c_void {
-    thread::begin_purger();
-    name_thread();
-    if !last.is_null() {
-        join(last.addr());
+/// The thread.
+struct Worker;
+
+impl ThreadBody for Worker {
+    /// `last` is the thread before it, which has left; 0: there was none.
+    fn run(last: usize) {
+        thread::begin_purger();
+        name_thread();
+        if last != 0 {
+            join(last);
+        }
+        work_a_shift();
+        census::note_watch();
     }
-    work_a_shift();
-    census::note_watch();
-    core::ptr::null_mut()
 }
 
 /// Purges until the thread is told to end, or may leave.
@@ -202,22 +206,26 @@ pub(super) fn prepare_forks() {
     if FORKS_PREPARED.load(Ordering::Relaxed) == 0 && FORKS_PREPARED.swap(1, Ordering::Relaxed) == 0 {
         census::arrange();
         // Where it is not possible, the child cannot use what other threads had.
-        let _ = around_forks(AroundFork { before: before_fork, parent: after_fork_in_parent, child: after_fork });
+        let _ = around_forks::<Forks>();
     }
 }
 
-/// Lets a purge put down what it has in flight: nobody would in the child.
-extern "C" fn before_fork() {
-    let hand = &HEAP.depot().in_flight;
-    hand.begin_fork();
-    wait_briefly(|| hand.is_empty());
-}
+struct Forks;
 
-extern "C" fn after_fork_in_parent() {
-    HEAP.depot().in_flight.end_fork();
-}
+impl AroundFork for Forks {
+    /// Lets a purge put down what it has in flight: nobody would in the child.
+    fn before() {
+        let hand = &HEAP.depot().in_flight;
+        hand.begin_fork();
+        wait_briefly(|| hand.is_empty());
+    }
 
-/// In the child, in its only thread. Writes a few words only.
-extern "C" fn after_fork() {
-    thread::note_fork();
+    fn in_parent() {
+        HEAP.depot().in_flight.end_fork();
+    }
+
+    /// Writes a few words only.
+    fn in_child() {
+        thread::note_fork();
+    }
 }

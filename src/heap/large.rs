@@ -18,7 +18,7 @@ use crate::depot::span::Span;
 use crate::heap::{mapped, zeroing};
 use crate::size_class::shape;
 use crate::slab::{Slab, SpanKind};
-use crate::sys::{Pages, Relocated, Renewed, platform};
+use crate::sys::{Pages, Relocated, Renewed, decimal, hex, platform};
 
 fn granules(size: usize) -> usize {
     size.div_ceil(GRANULE_BYTES).max(1)
@@ -71,9 +71,9 @@ pub(super) fn put_back(span: &Span<'_>) {
 #[inline(never)]
 pub(super) fn invalid_free<P: Pages>(depot: &Depot<P>, block: *mut u8) -> ! {
     let found = depot.regions.find(block.addr()).map(|(region, granule)| region.span_kind(granule));
-    let address = platform::hex(block.addr());
+    let address = hex(block.addr());
     if let Some(SpanKind::Slab(class)) = found {
-        let bytes = platform::decimal(shape(class).bytes as usize);
+        let bytes = decimal(shape(class).bytes as usize);
         let what = b", which is not a live large block: there are blocks of ";
         platform::fatal(&[b"magalloc: free of ", &address, what, &bytes])
     }

@@ -24,6 +24,7 @@ use crate::local::registry::LocalIndex;
 use crate::size_class::{self, CLASS_COUNT, shape};
 use crate::slab::KindByte;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sys::processor::without_index;
 use crate::units::ClassIndex;
 
 /// A magazine that looks empty to malloc and full to free: of every class before its first use, and of every
@@ -107,23 +108,6 @@ impl Tops {
         cell.store(above, Ordering::Relaxed);
         true
     }
-}
-
-/// The same address, but in a register of its own: the compiler cannot fold an array index into the accesses.
-///
-/// A malloc loads the top that the last free stored. Processors with memory renaming (Intel since 2021) forward a
-/// store to a load at no cost, but only if the address has no index register: 0.7 ns instead of 4.3 ns for a pair.
-#[inline(always)]
-#[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written through it there")]
-pub(super) fn without_index<T>(mut address: *const T) -> *const T {
-    #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
-    // SAFETY: no instruction; the value is only hidden from the optimiser.
-    unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
-    }
-    #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-    let _ = &mut address;
-    address
 }
 
 /// A thread's cache. Zeroed memory is not one yet: see `begin`.

@@ -17,7 +17,7 @@ use crate::local::registry::LocalIndex;
 use crate::size_class::{SizeClass, shape};
 use crate::slab::SpanKind;
 use crate::slab::bitmap::Released;
-use crate::sys::{Pages, platform};
+use crate::sys::{Pages, decimal, hex, platform};
 use crate::units::{ClassIndex, SlabId};
 
 impl<P: Pages> Shared<'_, P> {
@@ -192,19 +192,19 @@ fn divide(shape: &SizeClass, offset: usize) -> usize {
 #[cold]
 #[inline(never)]
 fn double_free(block: Slot) -> ! {
-    platform::fatal(&[b"magalloc: double free of block ", &platform::hex(block.addr())])
+    platform::fatal(&[b"magalloc: double free of block ", &hex(block.addr())])
 }
 
 #[cold]
 #[inline(never)]
 fn invalid_free<P: Pages>(depot: &Depot<P>, class: ClassIndex, block: Slot) -> ! {
-    let told = platform::decimal(shape(class).bytes as usize);
+    let told = decimal(shape(class).bytes as usize);
     let found = depot.regions.find(block.addr()).map(|(region, granule)| region.span_kind(granule));
     let digits;
     let (what, bytes): (&[u8], &[u8]) = match found {
         Some(SpanKind::Slab(found)) if found == class => (b"no block begins there", b""),
         Some(SpanKind::Slab(found)) => {
-            digits = platform::decimal(shape(found).bytes as usize);
+            digits = decimal(shape(found).bytes as usize);
             (b"there are blocks of ", &digits)
         }
         Some(SpanKind::Large) => (b"a large block is there", b""),
@@ -212,7 +212,7 @@ fn invalid_free<P: Pages>(depot: &Depot<P>, class: ClassIndex, block: Slot) -> !
         Some(SpanKind::Other) => (b"no block is there", b""),
         None => (b"that is no memory of this allocator", b""),
     };
-    let address = platform::hex(block.addr());
+    let address = hex(block.addr());
     platform::fatal(&[
         b"magalloc: free of ",
         &address,

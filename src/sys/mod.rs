@@ -27,8 +27,18 @@ pub use linux as platform;
 #[cfg(not(target_os = "linux"))]
 compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platform");
 
+mod calls;
+mod digits;
 #[cfg(all(test, not(loom)))]
 pub(crate) mod fake;
+#[cfg(not(loom))]
+mod local_data;
+pub mod processor;
+
+pub use calls::{AroundFork, EndOfThread, ProcessEnd, Termination, ThreadBody};
+pub use digits::{decimal, hex};
+#[cfg(not(loom))]
+pub(crate) use local_data::local_data;
 
 use core::ptr::NonNull;
 

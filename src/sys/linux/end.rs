@@ -21,25 +21,42 @@
 //! threads run: at the end of the process they may be in the library still, after `dlclose` they cannot. `Unloading` knows
 //! by a handler that step 2 runs, and `dlclose` does not.
 
+use super::c_library;
 use super::cancel::NotCancelled;
 use crate::sync::{AtomicU8, Ordering};
+use crate::sys::ProcessEnd;
 
-/// What runs at the end of the process.
-pub trait ProcessEnd {
-    /// Called once, on the thread that ends the process.
-    fn end_of_process();
-}
-
-/// From a function in `.fini_array`: calls `E::end_of_process` as late as the platform allows.
-pub fn arrange_release<E: ProcessEnd>() {
-    #[cfg(target_env = "gnu")]
-    if in_main_program() {
-        // SAFETY: registers a function of the main program, which is never unloaded.
-        if unsafe { __cxa_atexit(last_handler::<E>, core::ptr::null_mut(), core::ptr::null_mut()) } == 0 {
-            return;
+/// Has the C library call `$begin` when the program, or the library that this is linked into, begins, and `$end` when it
+/// ends. Both are functions without arguments.
+#[cfg(not(loom))]
+macro_rules! at_begin_and_end {
+    ($begin:path, $end:path) => {
+        extern "C" fn at_begin() {
+            $begin();
         }
+
+        #[used]
+        #[unsafe(link_section = ".init_array")]
+        static AT_BEGIN: extern "C" fn() = at_begin;
+
+        extern "C" fn at_end() {
+            $end();
+        }
+
+        // The number sorts it before all others, and they are run backwards.
+        #[used]
+        #[unsafe(link_section = ".fini_array.00000")]
+        static AT_END: extern "C" fn() = at_end;
+    };
+}
+#[cfg(not(loom))]
+pub(crate) use at_begin_and_end;
+
+/// From `$end` of `at_begin_and_end`: calls `E::end_of_process` as late as the platform allows.
+pub fn arrange_release<E: ProcessEnd>() {
+    if !c_library::call_last(last_handler::<E>) {
+        last_handler::<E>(core::ptr::null_mut());
     }
-    last_handler::<E>(core::ptr::null_mut());
 }
 
 /// Tells the unloading of the library that this code is part of from the end of the process.
@@ -50,7 +67,6 @@ pub struct Unloading(AtomicU8);
 const UNKNOWN: u8 = 0;
 const LOADED: u8 = 1;
 /// The process ends.
-#[cfg(target_env = "gnu")]
 const ENDING: u8 = 2;
 
 impl Unloading {
@@ -62,15 +78,9 @@ impl Unloading {
 
     /// From a constructor: will know, if this is a library that can be unloaded.
     pub fn begin(&'static self) {
-        #[cfg(target_env = "gnu")]
-        if !in_main_program() {
-            let this = core::ptr::from_ref(self).cast_mut().cast::<libc::c_void>();
-            // SAFETY: `this` is static; as the handler's library it names none that the C library knows, so that `dlclose`
-            // leaves the handler to `take`.
-            if unsafe { __cxa_atexit(note_end, this, this) } == 0 {
-                // ordering: Relaxed, here and below: the end of the process orders it.
-                self.0.store(LOADED, Ordering::Relaxed);
-            }
+        if c_library::call_at_end(note_end, core::ptr::from_ref(self).cast_mut().cast()) {
+            // ordering: Relaxed, here and below: the end of the process orders it.
+            self.0.store(LOADED, Ordering::Relaxed);
         }
     }
 
@@ -78,16 +88,13 @@ impl Unloading {
     pub fn take(&'static self) -> bool {
         // ordering: Relaxed, as above.
         let is_unloading = self.0.load(Ordering::Relaxed) == LOADED;
-        #[cfg(target_env = "gnu")]
         if is_unloading {
-            // SAFETY: takes out, and runs, the one handler that `begin` has registered in that name.
-            unsafe { __cxa_finalize(core::ptr::from_ref(self).cast_mut().cast()) };
+            c_library::take_back(core::ptr::from_ref(self).cast_mut().cast());
         }
         is_unloading
     }
 }
 
-#[cfg(target_env = "gnu")]
 extern "C" fn note_end(unloading: *mut libc::c_void) {
     // SAFETY: what `begin` has registered.
     let unloading = unsafe { &*unloading.cast_const().cast::<Unloading>() };
@@ -97,38 +104,6 @@ extern "C" fn note_end(unloading: *mut libc::c_void) {
 
 extern "C" fn last_handler<E: ProcessEnd>(_argument: *mut libc::c_void) {
     E::end_of_process();
-}
-
-#[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
-use libc::Elf64_Ehdr as ElfHeader;
-
-#[cfg(all(target_env = "gnu", target_pointer_width = "32"))]
-use libc::Elf32_Ehdr as ElfHeader;
-
-#[cfg(target_env = "gnu")]
-unsafe extern "C" {
-    fn __cxa_atexit(
-        handler: extern "C" fn(*mut libc::c_void),
-        argument: *mut libc::c_void,
-        library: *mut libc::c_void,
-    ) -> libc::c_int;
-
-    fn __cxa_finalize(library: *mut libc::c_void);
-
-    /// The ELF header of the object that this code is linked into; every linker defines it.
-    static __ehdr_start: ElfHeader;
-}
-
-/// Is this code part of the main program, not of a shared library? The kernel tells every program where its own
-/// program headers are.
-#[cfg(target_env = "gnu")]
-fn in_main_program() -> bool {
-    // SAFETY: the linker places the symbol at this object's ELF header.
-    let header = unsafe { &__ehdr_start };
-    // SAFETY: getauxval has no conditions.
-    let program_headers = unsafe { libc::getauxval(libc::AT_PHDR) };
-    let own = core::ptr::from_ref(header).addr() + header.e_phoff as usize;
-    own == program_headers as usize
 }
 
 /// Writes out all that stdio still has to write.

@@ -2,27 +2,29 @@
 
 use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
+use crate::sys::AroundFork;
 
-/// What to call around a fork.
-#[derive(Clone, Copy, Debug)]
-pub struct AroundFork {
-    /// In the forking thread, before.
-    pub before: extern "C" fn(),
-    /// In the same thread, afterwards, also if the fork failed.
-    pub parent: extern "C" fn(),
-    /// In the only thread of the child, before `fork` returns there. It may take no lock.
-    pub child: extern "C" fn(),
-}
-
-/// Has the functions called around every fork from now on (not around `vfork`, `posix_spawn` or a bare `clone`).
-/// `false`: not possible.
+/// Has `F` called around every fork from now on (not around `vfork`, `posix_spawn` or a bare `clone`). `false`: not
+/// possible.
 ///
 /// In a shared library the C library forgets the functions when the library is unloaded.
 #[must_use]
-pub fn around_forks(calls: AroundFork) -> bool {
+pub fn around_forks<F: AroundFork>() -> bool {
     let _errno = KeepErrno::new();
     // SAFETY: the functions are safe to call in these places.
-    unsafe { libc::pthread_atfork(Some(calls.before), Some(calls.parent), Some(calls.child)) == 0 }
+    unsafe { libc::pthread_atfork(Some(before::<F>), Some(in_parent::<F>), Some(in_child::<F>)) == 0 }
+}
+
+extern "C" fn before<F: AroundFork>() {
+    F::before();
+}
+
+extern "C" fn in_parent<F: AroundFork>() {
+    F::in_parent();
+}
+
+extern "C" fn in_child<F: AroundFork>() {
+    F::in_child();
 }
 
 /// Times that `wait_briefly` looks again, and the pause between two looks, in microseconds: together some 10 ms.

@@ -16,6 +16,10 @@ const PIDFD_SELF: libc::c_int = -10_000;
 /// each. To fill it with zeros takes a third, and base pages by one call two thirds.
 const HUGE_PAGE_US_MAX: u64 = 800;
 
+/// The lowest address that is worth trying. 4 GiB: what must lie lower (programs at fixed places, MAP_32BIT) is left alone;
+/// or the least that the kernel lets a process map, 64 KiB on all processors, and some more.
+const LOWEST: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(32) } else { 1 << 20 };
+
 /// Keeps errno over calls whose failure is an answer, not an error of the program.
 pub(super) struct KeepErrno(libc::c_int);
 
@@ -53,9 +57,7 @@ unsafe impl Pages for SystemPages {
     }
 
     fn lowest(&self) -> usize {
-        // 4 GiB: what must lie lower (programs at fixed places, MAP_32BIT) is left alone; or the least that the kernel
-        // lets a process map, 64 KiB on all processors, and some more.
-        if cfg!(target_pointer_width = "64") { 4 << (10 * 3) } else { 1 << 20 }
+        LOWEST
     }
 
     fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped> {

@@ -9,12 +9,7 @@
 //! ```
 
 use crate::sync::{AtomicU32, Ordering};
-
-/// What is done when SIGTERM is about to end the process.
-pub trait Termination {
-    /// Called in a signal handler, on any thread, at any instruction.
-    fn before_termination();
-}
+use crate::sys::Termination;
 
 /// The process in which the handler has begun. A number, so that a process that shares this memory (after `vfork`), or has
 /// a copy of it, is another.

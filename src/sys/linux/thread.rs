@@ -3,15 +3,7 @@
 
 use super::pages::KeepErrno;
 use crate::sync::{AtomicU32, Ordering};
-
-/// What runs at the end of a thread that asked for it.
-pub trait EndOfThread {
-    /// The key that it was arranged with.
-    fn key() -> &'static ThreadEnd;
-
-    /// Called once, on the ending thread.
-    fn end_of_thread();
-}
+use crate::sys::EndOfThread;
 
 /// A lazily made pthread key. No lock: two threads may both make one, and one of them is deleted again.
 #[derive(Debug)]

@@ -9,9 +9,8 @@
 use super::cancel::NotCancelled;
 use super::pages::KeepErrno;
 use crate::sync::AtomicU32;
-
-/// What a thread runs; the argument is a thread's handle, or null.
-pub type Body = extern "C" fn(*mut libc::c_void) -> *mut libc::c_void;
+use crate::sys::ThreadBody;
+use crate::sys::processor::call_on;
 
 /// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 8 KiB, but if
 /// this is the process's last thread, its exit handlers run here; and the program's thread-local data lie here too, so
@@ -25,10 +24,10 @@ const ROOM_BYTES: usize = 64 << 10;
 /// than 2,000,000 bytes for a frame of the stack that it was on, and what lies between for dead.
 const APART_BYTES: usize = 2 << 20;
 
-/// Starts a thread with every signal blocked. Returns its handle, never 0.
-pub fn spawn(body: Body, argument: usize) -> Option<usize> {
+/// Starts a thread that runs `B`, with every signal blocked. Returns its handle, never 0.
+pub fn spawn<B: ThreadBody>(argument: usize) -> Option<usize> {
     let _errno = KeepErrno::new();
-    let mut order = Order { body, argument, made: None };
+    let mut order = Order { body: body::<B>, argument, made: None };
     // SAFETY: all zeros is a valid signal set.
     let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
     // SAFETY: `all` is valid.
@@ -44,9 +43,14 @@ pub fn spawn(body: Body, argument: usize) -> Option<usize> {
     order.made
 }
 
+extern "C" fn body<B: ThreadBody>(argument: *mut libc::c_void) -> *mut libc::c_void {
+    B::run(argument.addr());
+    core::ptr::null_mut()
+}
+
 /// A thread to start, and its handle.
 struct Order {
-    body: Body,
+    body: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void,
     argument: usize,
     made: Option<usize>,
 }
@@ -100,49 +104,6 @@ fn with_room(work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void
     }
     // SAFETY: our own mapping, not used any more.
     unsafe { libc::munmap(space, bytes) };
-}
-
-/// Calls `work` with the stack that ends at `stack`.
-///
-/// # Safety
-/// `stack` is aligned to 16 bytes, and there is room below it that nobody else uses. No signal handler runs meanwhile.
-unsafe fn call_on(stack: *mut libc::c_void, work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's promise. The stack pointer is kept in a register that calls preserve.
-    unsafe {
-        core::arch::asm!(
-            "mov r12, rsp",
-            "mov rsp, {stack}",
-            "call {work}",
-            "mov rsp, r12",
-            stack = in(reg) stack,
-            work = in(reg) work,
-            in("rdi") argument,
-            out("r12") _,
-            clobber_abi("C"),
-        );
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: likewise.
-    unsafe {
-        core::arch::asm!(
-            "mov x20, sp",
-            "mov sp, {stack}",
-            "blr {work}",
-            "mov sp, x20",
-            stack = in(reg) stack,
-            work = in(reg) work,
-            in("x0") argument,
-            out("x20") _,
-            clobber_abi("C"),
-        );
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        // There, pthread_create has to do with the caller's.
-        let _ = stack;
-        work(argument);
-    }
 }
 
 /// Waits for the end of a thread that `spawn` has started; once for each. Not for the calling thread itself, which may be
