@@ -15,7 +15,7 @@
 
 use crate::config::{CHUNK_BYTES, GRANULE_SHIFT, HUGE_PAGE_BYTES};
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
-use crate::sys::{HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
+use crate::sys::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
 /// `Pages`, counting.
@@ -243,7 +243,8 @@ impl<P: Pages> Os<P> {
     #[must_use]
     pub unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool {
         // ordering: Relaxed, an independent value.
-        let at_once = runs.len() > 1 && self.counts.batches.load(Ordering::Relaxed) != 0;
+        let is_allowed = self.counts.batches.load(Ordering::Relaxed) != 0;
+        let at_once = runs.len() > 1 && is_allowed && self.capabilities().purges_runs;
         if at_once {
             self.count_purge();
             // SAFETY: the same promise.
@@ -273,7 +274,7 @@ impl<P: Pages> Os<P> {
     /// As for `Pages::populate`.
     pub unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) {
         // ordering: Relaxed, a hint about the machine.
-        if self.counts.on_demand.load(Ordering::Relaxed) == 0 {
+        if self.counts.on_demand.load(Ordering::Relaxed) == 0 && self.capabilities().populates {
             self.count();
             // SAFETY: the same promise.
             if !unsafe { self.pages.populate(start, bytes) } {
@@ -337,14 +338,21 @@ impl<P: Pages> Os<P> {
         self.counts.mapped.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// See `Pages::advise`.
+    /// See `Pages::advise`. Nothing where there are no huge pages.
     ///
     /// # Safety
     /// As there.
     pub unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice) {
-        self.count();
-        // SAFETY: the same promise.
-        unsafe { self.pages.advise(start, bytes, advice) };
+        if self.capabilities().has_huge_pages {
+            self.count();
+            // SAFETY: the same promise.
+            unsafe { self.pages.advise(start, bytes, advice) };
+        }
+    }
+
+    /// See `Pages::capabilities`.
+    pub fn capabilities(&self) -> Capabilities {
+        self.pages.capabilities()
     }
 
     /// See `Pages::page_bytes`.

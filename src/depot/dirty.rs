@@ -364,7 +364,7 @@ impl<P: Pages> Depot<P> {
     /// Gives back the metadata of chunks that the caller has claimed whole.
     fn purge_claimed_meta(&self, region: &Region, chunks: Range<usize>) {
         let (start, bytes) = region.chunk_meta_pages(chunks);
-        if bytes != 0 {
+        if bytes != 0 && self.os.capabilities().purges_under_readers {
             // SAFETY: no granule of the chunks is anyone else's, so their metadata is that of free granules: all zero but
             // for what a slab's or block's beginning writes anew. A look or a swap that comes late finds what a free
             // granule has in any case.

@@ -107,7 +107,8 @@ impl<P: Pages> Depot<P> {
     /// Is the heap large enough for a huge page to count little, and far enough from every limit?
     fn has_room_for_huge_page(&self) -> bool {
         let (held, settings) = (self.budget.held(), &self.settings);
-        held >= HUGE_PAGES_FROM_BYTES
+        self.os.capabilities().has_huge_pages
+            && held >= HUGE_PAGES_FROM_BYTES
             && settings.huge_pages() == HugePages::Auto
             && settings.dirty_bytes_max() >= HUGE_PAGE_BYTES
             && settings.soft_limit() > held + HUGE_PAGE_BYTES

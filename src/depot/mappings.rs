@@ -212,6 +212,9 @@ impl<P: Pages> Depot<P> {
     /// whole. `None`: not possible, it is as it was.
     pub fn resize_mapping(&self, start: usize, bytes: usize) -> Option<NonNull<u8>> {
         debug_assert!(bytes >= MAPPED_BYTES_MIN);
+        if !self.os.capabilities().resizes_mappings {
+            return None;
+        }
         let mapping = self.mappings.find(start)?;
         let place = mapping.pointer()?;
         if bytes > mapping.bytes && !self.take_within_limit(bytes - mapping.bytes) {

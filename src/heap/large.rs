@@ -144,7 +144,7 @@ fn resize_taken<P: Pages>(depot: &Depot<P>, span: &Span<'_>, new_size: usize, al
         }
         return block;
     }
-    if span.bytes() < RELOCATE_BYTES_MIN || depot.moves_pause.passes() {
+    if span.bytes() < RELOCATE_BYTES_MIN || !depot.os.capabilities().moves_pages || depot.moves_pause.passes() {
         return core::ptr::null_mut();
     }
     let Some(new) = depot.claim_span(wanted, align.div_ceil(GRANULE_BYTES)) else { return core::ptr::null_mut() };

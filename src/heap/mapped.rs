@@ -57,10 +57,14 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
     let resized = if stays_aligned { depot.resize_mapping(mapping.start, bytes.max(MAPPED_BYTES_MIN)) } else { None };
     Some(match resized {
         Some(resized) => {
-            purge_behind(depot, resized, bytes);
+            purge_range(depot, resized.addr().get() + bytes, MAPPED_BYTES_MIN.saturating_sub(bytes));
             resized.as_ptr()
         }
-        None if bytes <= mapping.bytes => block,
+        None if bytes <= mapping.bytes => {
+            // It keeps its length, not its pages.
+            purge_range(depot, mapping.start + bytes, mapping.bytes - bytes);
+            block
+        }
         None => move_on(depot, block, bytes, align),
     })
 }
@@ -68,6 +72,9 @@ pub(super) fn resize<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize
 /// Moves the pages of a mapping to a longer one, part by part: where the kernel has several mappings for it, since the
 /// pages of a span were moved there, or the program has changed the access to some of it, it does not lengthen them.
 fn move_on<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usize) -> *mut u8 {
+    if !depot.os.capabilities().moves_pages {
+        return null_mut();
+    }
     let (Some(from), Some(to)) = (NonNull::new(block), allocate(depot, bytes, align)) else { return null_mut() };
     let old = take(depot, block);
     // SAFETY: two mappings that the caller has, so they do not overlap and nobody else uses them.
@@ -86,18 +93,20 @@ fn take<P: Pages>(depot: &Depot<P>, block: *mut u8) -> Mapping {
     depot.mappings.take(block.addr()).unwrap_or_else(|| large::invalid_free(depot, block))
 }
 
-/// Gives the pages back that are behind the first `bytes` of a mapping that is as short as can be.
-fn purge_behind<P: Pages>(depot: &Depot<P>, start: NonNull<u8>, bytes: usize) {
-    if bytes < MAPPED_BYTES_MIN {
-        // SAFETY: within the mapping.
-        let behind = unsafe { start.add(bytes) };
-        // SAFETY: likewise; the program has shortened its block. If the kernel refuses, they stay.
-        let _ = unsafe { depot.os.purge(behind, MAPPED_BYTES_MIN - bytes) };
+/// Gives the pages back at the end of a mapping that the program has shortened.
+fn purge_range<P: Pages>(depot: &Depot<P>, start: usize, bytes: usize) {
+    if let Some(start) = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).filter(|_| bytes != 0) {
+        // SAFETY: within the mapping, and not the block's any more. If the kernel refuses, they stay.
+        let _ = unsafe { depot.os.purge(start, bytes) };
     }
 }
 
-/// Moves the pages of an ordinary large block to a mapping that is longer. `None`: the kernel has no place for one.
+/// Moves the pages of an ordinary large block to a mapping that is longer. `None`: the kernel has no place for one, or
+/// moves no pages.
 fn move_in<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: usize) -> Option<*mut u8> {
+    if !depot.os.capabilities().moves_pages {
+        return None;
+    }
     let span = large::take(depot, block);
     if span.bytes() < RELOCATE_BYTES_MIN {
         large::put_back(&span);
@@ -122,7 +131,7 @@ fn move_in<P: Pages>(depot: &Depot<P>, block: *mut u8, new_size: usize, align: u
 /// Moves the first `bytes` of a block from its mapping to a span.
 fn move_out<P: Pages>(depot: &Depot<P>, block: *mut u8, bytes: usize, align: usize) -> *mut u8 {
     let Some(from) = NonNull::new(block) else { return null_mut() };
-    if bytes < RELOCATE_BYTES_MIN {
+    if bytes < RELOCATE_BYTES_MIN || !depot.os.capabilities().moves_pages {
         return null_mut();
     }
     let Some(span) = depot.claim_span(bytes / GRANULE_BYTES, align.div_ceil(GRANULE_BYTES)) else { return null_mut() };

@@ -89,7 +89,7 @@ impl<P: Pages> Heap<P> {
         let whole_huge_pages = match options.huge_pages {
             HugePages::Auto | HugePages::Never => false,
             HugePages::System => depot.os.has_huge_pages_unasked(),
-            HugePages::Always => true,
+            HugePages::Always => depot.os.capabilities().has_huge_pages,
         };
         depot.settings.apply(options, soft_limit, whole_huge_pages);
         depot.os.allow_batches(options.extra_calls);

@@ -16,9 +16,6 @@ use crate::sys::Pages;
 
 /// Bytes from which on it may be worth a call of the kernel and page faults: below, a memset takes less than 100 us.
 const BY_PURGE_BYTES_MIN: usize = 4 << 20;
-/// Microseconds for each MiB that giving pages back takes at most if a third of them was in memory, or huge pages were. All of
-/// a MiB takes 25 to 48.
-const PURGE_US_PER_MIB: u64 = 16;
 
 /// Makes a just claimed span zero.
 pub(super) fn make_zero<P: Pages>(depot: &Depot<P>, span: &Span<'_>) {
@@ -44,7 +41,8 @@ fn give_back_dirty<P: Pages>(depot: &Depot<P>, span: &Span<'_>) -> bool {
         end = from + count;
         dirty += count * GRANULE_BYTES;
     });
-    if dirty < BY_PURGE_BYTES_MIN || depot.zeroing.by_memset() {
+    let us_per_mib = depot.os.capabilities().purge_us_per_mib;
+    if dirty < BY_PURGE_BYTES_MIN || us_per_mib == 0 || depot.zeroing.by_memset() {
         return false;
     }
     let used = span.head(end).tail(first);
@@ -53,7 +51,7 @@ fn give_back_dirty<P: Pages>(depot: &Depot<P>, span: &Span<'_>) -> bool {
     // SAFETY: a span that nobody else knows yet; its chunks are committed.
     let gone = unsafe { depot.os.purge(used.region.address(used.first), used.bytes()) };
     let took = depot.os.thread_us().saturating_sub(before);
-    depot.zeroing.note(gone && took <= (dirty >> 20) as u64 * PURGE_US_PER_MIB);
+    depot.zeroing.note(gone && took <= (dirty >> 20) as u64 * us_per_mib);
     if gone {
         Depot::<P>::span_cleaned(&used);
     }

@@ -1,31 +1,18 @@
-//! The operating system: what a heap asks of it.
+//! The platform: all that the rest of the crate uses of an operating system and its C library, on one page.
 //!
 //! ```text
-//! # Role        the seam `Pages` (address space, clock), and per platform: threads' ends, the process's end, forks, the
-//!               purging thread, fatal reports
-//! # States      of a range of address space. What is placed is not held: the kernel may give it to anyone who asks,
-//!               so it is looked at when it is committed.
+//! # Role        `platform` lists what a port fills in, with what each item promises, and what happens where a port leaves
+//!               it out. A port is a folder beside `linux/` with those items, named once, below; `docs/porting.md` goes
+//!               through them for other systems
+//! # Parts       `pages`: memory and the clock, a trait, which tests fake (`fake`); `calls`: what a port calls back;
+//!               `processor`: assembly; `local_data`: thread-local words; `digits`: numbers as text
+//! # Invariants  P1: nothing here allocates, or takes a lock that a thread may hold while it calls malloc or free; `spawn`,
+//!                   `join`, `around_forks` and `ThreadEnd::prepare` may, and are called where that is allowed
+//!               P2: what the program sees of the C library stays as it was: errno, cancellation, signal masks
+//!               P3: what a platform cannot do is data (`Capabilities`) or an answer (`false`, `None`), which every
+//!                   caller takes; outside of this folder nothing asks which system, C library or processor it is
+//! # Checked by  tests/tidy.rs (P3), tests/system_calls.rs (refusals), heap::tests::least_platform
 //! ```
-//!
-//! ```text
-//!                      +--> Taken: somebody else's, never touched
-//!                      |
-//! (nothing) --place--> Placed --commit--> Zeroed --first write--> Dirty
-//!     ^                                   |   ^                     |
-//!     +------------- release -------------+   +------- purge -------+
-//! ```
-//!
-//! ```text
-//! # Not here    when to do what (see `depot`)
-//! ```
-
-#[cfg(target_os = "linux")]
-pub mod linux;
-#[cfg(target_os = "linux")]
-pub use linux as platform;
-
-#[cfg(not(target_os = "linux"))]
-compile_error!("magalloc runs on Linux so far; src/sys/ has one folder per platform");
 
 mod calls;
 mod digits;
@@ -33,195 +20,110 @@ mod digits;
 pub(crate) mod fake;
 #[cfg(not(loom))]
 mod local_data;
+mod pages;
 pub mod processor;
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux as port;
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("magalloc runs on Linux so far; docs/porting.md says what another system needs");
 
 pub use calls::{AroundFork, EndOfThread, ProcessEnd, Termination, ThreadBody};
 pub use digits::{decimal, hex};
 #[cfg(not(loom))]
 pub(crate) use local_data::local_data;
+pub use pages::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 
-use core::ptr::NonNull;
+/// What a port fills in. "Else" says what happens where it answers no, or does nothing; without it, the item is needed.
+pub mod platform {
+    use super::port;
+    #[cfg(doc)]
+    use super::{Pages, ThreadBody};
+    use crate::sync::AtomicU32;
+    use core::ffi::CStr;
 
-/// Pages in a row, as the kernel's calls for several ranges want them: `iovec`.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct PageRun {
-    /// The first page.
-    pub start: NonNull<u8>,
-    /// Bytes.
-    pub bytes: usize,
-}
+    // Memory: address space, pages, page size, huge pages, the memory limit; and the clock. See `Pages` and `Capabilities`.
+    pub use port::SystemPages;
+    const _: SystemPages = SystemPages;
 
-impl PageRun {
-    /// The address behind it.
-    pub fn end(&self) -> usize {
-        self.start.addr().get() + self.bytes
-    }
-}
+    // The end of a thread. `arrange::<E>` has `E::end_of_thread` called at the end of the calling thread, after the
+    // destructors of its thread-local data; `prepare` takes what that needs before the program has taken it all, `disarm`
+    // calls nothing any more. Else (`false`): threads have no cache, each call is served by the depot.
+    pub use port::ThreadEnd;
 
-/// Why a range could not be mapped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotMapped {
-    /// Something is mapped there already, in parts at least.
-    Taken,
-    /// No memory, or more address space or mappings than the process may have.
-    Refused,
-}
+    // Numbers of threads, and whether one is there still: some end without a word. Else (`true`): what such a thread had in
+    // its cache stays unused, and the purging thread stays for it. `is_as_known`: is the calling thread the one that the C
+    // library takes it for? Not in a child of `vfork`; else (`true`): one that calls `exit` there unmaps its parent's heap.
+    pub use port::{is_alive, is_as_known, thread_id};
+    const _: fn(u32, u32) -> bool = is_alive;
+    const _: fn() -> bool = is_as_known;
+    const _: fn() -> u32 = thread_id;
 
-/// What became of a relocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Relocated {
-    /// All of it by moving pages: the old range reads as zero.
-    Moved,
-    /// Some of it by copying: the old range may hold anything.
-    Copied,
-    /// The contents are in the old range as before, and a part of the new range may not be touched any more.
-    Lost {
-        /// Bytes of the new range before that part.
-        at: usize,
-        /// Bytes of that part.
-        bytes: usize,
-    },
-}
+    // A thread of the allocator's own, with all signals blocked. Else (`None`): threads of the program purge on their slow
+    // paths; `join` is not called then.
+    pub use port::{join, name_thread, spawn};
+    const _: fn(usize) = join;
+    const _: fn() = name_thread;
 
-/// What became of a range that was to be mapped anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Renewed {
-    /// It reads as zero.
-    Yes,
-    /// It is as it was, and may hold anything.
-    Refused,
-    /// It may not be touched any more.
-    Lost,
-}
+    // Sleep while a word has a value, at most so many milliseconds; wake one that sleeps on it. `wait` may end without
+    // reason. Else (`wait` sleeps for the whole time, `wake` does nothing): purges are late by up to a second.
+    pub use port::{wait, wake};
+    const _: fn(&AtomicU32, u32, u64) = wait;
+    const _: fn(&AtomicU32) = wake;
 
-/// What to advise the kernel about huge pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HugeAdvice {
-    /// Back the range with base pages.
-    Never,
-    /// Back the range with huge pages where possible.
-    Always,
-}
+    // Wait for another thread of ours to get on, 10 ms at most, and give it the processor.
+    pub use port::wait_briefly;
+    const _: fn(fn() -> bool) = wait_briefly;
 
-/// What the kernel had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum HugePage {
-    /// A huge page, or base pages, all of them.
-    Prompt,
-    /// The same, or a part of it, but it took longer than base pages by a fault each: it had to move other memory, or its
-    /// host had.
-    Late,
-    /// Nothing: it cannot be asked that way.
-    None,
-}
+    // The beginning and the end of the process, or of the library that this is part of. `at_begin_and_end!(begin, end)` has
+    // both called. From `end`, `arrange_release::<E>` calls `E::end_of_process` as late as can be. `Unloading` tells
+    // `dlclose` from the end of the process; `other_threads` tells whether anybody else runs (`true`: perhaps). Else: nothing
+    // is unmapped, and no statistics are written, at the end; an unloaded library leaks its heap.
+    #[cfg(not(loom))]
+    pub(crate) use port::at_begin_and_end;
+    pub use port::{Unloading, arrange_release, flush_stdio, other_threads};
+    const _: fn() = flush_stdio;
 
-/// Address space, pages, and the clock. Lengths are multiples of the granule, in bytes.
-///
-/// # Safety
-/// An implementation hands out ranges that nobody else uses, aligned to the OS page at least; committed memory
-/// that was never written, and purged memory, reads as zero.
-pub unsafe trait Pages: Sync {
-    /// Maps `bytes` anywhere, without access; `None`: refused.
-    fn hold(&self, bytes: usize) -> Option<NonNull<u8>>;
+    // Forks. `around_forks::<F>` has `F` called around each. Else (`false`; right where there are no forks): a child cannot
+    // use what its parent's other threads had. A `Wiped` value reads as zero in a child that no handler told of its birth;
+    // else such a child takes its parent's threads for its own.
+    pub use port::{Wiped, around_forks};
+    const _: Wiped<u8> = Wiped::new(0);
 
-    /// Does the kernel map upwards, each mapping behind the last? Else downwards.
-    fn maps_upwards(&self) -> bool;
+    // Numbers of this process and its parent, and the program's path. Else (0, empty): records of statistics lack them. The
+    // process's number is needed where there are forks.
+    pub use port::{parent_id, process_id, program_path};
+    const _: fn() -> u32 = parent_id;
+    const _: fn() -> u32 = process_id;
+    const _: fn(&mut [u8]) -> &[u8] = program_path;
 
-    /// The lowest address that is worth trying: below lie programs.
-    fn lowest(&self) -> usize;
+    // A line on standard error; the same, and the end of the process, as broken memory shall end it. At any moment, also in
+    // free, also where nobody reads.
+    pub use port::{fatal, line};
+    const _: fn(&[&[u8]]) -> ! = fatal;
+    const _: fn(&[&[u8]]) = line;
 
-    /// Maps the range, readable and writable, where nothing is mapped. All of it, or nothing of it.
-    ///
-    /// # Errors
-    /// See `NotMapped`; nothing has changed then.
-    fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped>;
+    // Append to a file by one write. Else (`false`): a line says that it was not possible.
+    pub use port::append;
+    const _: fn(&CStr, &[u8]) -> bool = append;
 
-    /// Maps `bytes` anywhere, readable and writable; `None`: refused.
-    fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
+    // A last deed before SIGTERM ends the process, and not any more. Else: records are written at a normal end only.
+    #[cfg(not(loom))]
+    pub use port::{after_all, before_termination};
 
-    /// Gives the pages back and keeps the address space; the range reads as zero afterwards.
-    /// `false`: refused, the contents are unchanged.
-    ///
-    /// # Safety
-    /// The range is committed, and the caller has it to itself.
-    #[must_use]
-    unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool;
+    // The variables of the environment whose names begin with something, once there is one; none in a process with more
+    // rights than its caller. Else (`true`, and none): options are what the program says.
+    pub use port::{for_each_variable, has_environment};
+    const _: fn() -> bool = has_environment;
 
-    /// Gives the pages of all runs back, as `purge` does, in one call, so that other processors are interrupted once.
-    /// `false`: refused, or not to be had; some of them may have been given back.
-    ///
-    /// # Safety
-    /// As for `purge`, for each of them.
-    #[must_use]
-    unsafe fn purge_runs(&self, runs: &[PageRun]) -> bool;
+    // Is code surely not the dynamic loader's? For the C library, whose loader calls malloc amid its own doings. Else
+    // (`false`): the C library has no purging thread.
+    pub use port::Loader;
 
-    /// Brings the pages in, as their first writes would, but in one call. A hint. `false`: the kernel knows no such call.
-    ///
-    /// # Safety
-    /// The range is committed.
-    #[must_use]
-    unsafe fn populate(&self, start: NonNull<u8>, bytes: usize) -> bool;
-
-    /// Brings in the huge page from `start` on, as such or as base pages. No contents change, whoever's they are.
-    ///
-    /// # Safety
-    /// All of it is committed.
-    unsafe fn begin_huge_page(&self, start: NonNull<u8>) -> HugePage;
-
-    /// Splits the huge page that starts at `start`, if there is one, so that what is given back of it is free at once.
-    ///
-    /// # Safety
-    /// A page there is committed.
-    unsafe fn split_huge_page(&self, start: NonNull<u8>);
-
-    /// Moves the contents of `from` to `to`: by moving pages where that is possible, else by copying. What is lost is in
-    /// whole granules.
-    ///
-    /// # Safety
-    /// Both ranges are committed and do not overlap, and the caller has them to itself.
-    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocated;
-
-    /// Maps committed memory anew: it reads as zero, and the kernel may join it with its neighbours again.
-    ///
-    /// # Safety
-    /// As for `purge`.
-    unsafe fn renew(&self, start: NonNull<u8>, bytes: usize) -> Renewed;
-
-    /// Advises the kernel about huge pages. A hint: nothing is said where it is refused.
-    ///
-    /// # Safety
-    /// The range is committed.
-    unsafe fn advise(&self, start: NonNull<u8>, bytes: usize, advice: HugeAdvice);
-
-    /// Bytes of an OS page: a power of two, at most a granule.
-    fn page_bytes(&self) -> usize;
-
-    /// Microseconds of processor time that the calling thread has used.
-    fn thread_us(&self) -> u64;
-
-    /// Milliseconds of a clock that only goes forward.
-    fn now_ms(&self) -> u64;
-
-    /// Is it the system's policy to back memory by huge pages, unless it is advised not to?
-    fn has_huge_pages_unasked(&self) -> bool;
-
-    /// Bytes of memory that the group of processes to which this one belongs may use, where that is limited.
-    fn memory_limit(&self) -> Option<usize>;
-
-    /// Changes the length of a mapping, in place or by moving it as a whole: what it had it keeps, as far as it fits, and
-    /// what is new reads as zero. `None`: refused, nothing changed.
-    ///
-    /// # Safety
-    /// The range is one that `map` or `remap` returned, or what is left of one, and the caller has it to itself.
-    unsafe fn remap(&self, start: NonNull<u8>, bytes: usize, new_bytes: usize) -> Option<NonNull<u8>>;
-
-    /// Unmaps a range.
-    ///
-    /// # Safety
-    /// All of it came from `commit`, `map`, `remap` or `hold`, and nobody uses it any more.
-    unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
+    // The allocator that would serve without this one, for `MAGALLOC_DISABLE`. Else (`None`): it is ignored, with a line.
+    #[cfg(not(loom))]
+    pub use port::SystemMalloc;
 }

@@ -7,6 +7,7 @@ mod dirty_bound;
 mod fork_amid;
 mod huge_pages;
 mod idle_caches;
+mod least_platform;
 mod many_threads;
 #[cfg(target_pointer_width = "64")]
 mod mapping;
