@@ -31,7 +31,7 @@ struct magalloc_stats {
     uint64_t large_blocks; /* a count */
     uint64_t threads;      /* that have a cache */
     uint64_t refills;      /* times that blocks went from slabs to a thread cache */
-    uint64_t flushes;    /* and back */
+    uint64_t flushes;      /* and back */
     uint64_t os_calls;     /* calls of the operating system for memory */
     uint64_t purges;       /* those of them that gave pages back */
 };
