@@ -46,8 +46,8 @@
 //! the calling thread's cache.
 //!
 //! # Platforms
-//! Linux with glibc or musl, from Rust 1.95 on. x86-64 is tested with every change; i686, x86-64 with musl, and aarch64
-//! were tried by hand. Other systems are a compile error. A program for those, too, writes both the dependency
+//! Linux with glibc or musl, from Rust 1.95 on. x86-64 is tested with every change, x86-64 with musl and i686 by fewer
+//! tests; aarch64 was tried by hand. Other systems are a compile error. A program for those, too, writes both the dependency
 //! (`[target.'cfg(target_os = "linux")'.dependencies]`) and the static (`#[cfg(target_os = "linux")]`) for Linux only.
 //! Programs in C and C++ use the library of the package `magalloc-capi`.
 //!
