@@ -342,17 +342,84 @@ fn is_packaged(manifest: &str, file: &Path) -> bool {
         && !folders.any(|folder| root().join(folder).join("Cargo.toml").exists())
 }
 
+/// The texts for readers: those at the root, and the pages.
+fn documents() -> Vec<PathBuf> {
+    let all = |folder: &str| fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let texts = all("").chain(all("docs")).filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    texts.map(|path| path.strip_prefix(root()).unwrap().to_path_buf()).collect()
+}
+
+/// The file that a link in `text` leads to, as a path from the root.
+fn target(text: &Path, link: &str) -> PathBuf {
+    let mut file = text.parent().unwrap().to_path_buf();
+    for part in Path::new(link.split('#').next().unwrap()) {
+        if part == ".." { assert!(file.pop(), "{}: {link}", text.display()) } else { file.push(part) }
+    }
+    file
+}
+
 #[test]
 fn links_lead_to_what_the_package_has() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
-    for text in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/decisions.md"] {
-        for link in links(&fs::read_to_string(root().join(text)).unwrap()) {
-            let target = link.split('#').next().unwrap();
-            // From a folder, links lead upwards only.
-            let file = Path::new(if text.contains('/') { target.strip_prefix("../").expect(text) } else { target });
-            assert!(root().join(file).exists() && is_packaged(&manifest, file), "{text} leads to {link}");
+    for path in documents() {
+        let text = fs::read_to_string(root().join(&path)).unwrap();
+        assert_eq!(missing_headings(&text, "", &text), [] as [&str; 0], "{}", path.display());
+        for link in links(&text) {
+            let file = target(&path, link);
+            let name = path.display();
+            assert!(root().join(&file).exists() && is_packaged(&manifest, &file), "{name} leads to {link}");
+            if let Some((elsewhere, _)) = link.split_once('#') {
+                let other = fs::read_to_string(root().join(&file)).unwrap();
+                assert_eq!(missing_headings(&text, elsewhere, &other), [] as [&str; 0], "{name}: {link}");
+            }
         }
     }
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents() {
+    let contents = Path::new("docs/README.md");
+    let text = fs::read_to_string(root().join(contents)).unwrap();
+    let listed: Vec<PathBuf> = links(&text).into_iter().map(|link| target(contents, link)).collect();
+    for page in documents() {
+        assert!(page == contents || listed.contains(&page), "{} does not list {}", contents.display(), page.display());
+    }
+}
+
+#[test]
+fn readme_is_short() {
+    let words = fs::read_to_string(root().join("README.md")).unwrap().split_whitespace().count();
+    assert!(words <= 1200, "README.md is read in three minutes: {words} words; the rest goes to docs/");
+}
+
+/// Names of options and figures that have no row of their own in `text`.
+fn without_row(text: &str, names: impl Iterator<Item = String>) -> Vec<String> {
+    names.filter(|name| !text.lines().any(|line| line.starts_with(&format!("| `{name}` |")))).collect()
+}
+
+#[test]
+fn every_option_and_figure_is_explained() {
+    let text = fs::read_to_string(root().join("docs/tuning.md")).unwrap();
+    let options = magalloc::OPTION_TABLE.iter().map(|option| option.name.to_lowercase());
+    assert_eq!(without_row(&text, options), [] as [&str; 0]);
+    let source = fs::read_to_string(root().join("src/heap/stats.rs")).unwrap();
+    let fields = source.split_once("pub struct Stats {").unwrap().1.split_once("\n}").unwrap().0;
+    let fields = fields.lines().filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(':'));
+    assert_eq!(without_row(&text, fields.map(|(name, _)| name.to_string())), [] as [&str; 0]);
+}
+
+#[test]
+fn unexplained_option_is_refused() {
+    let names = || ["a", "b", "c"].map(str::to_string).into_iter();
+    assert_eq!(without_row("| `a` | x |\n`b` | y |\n| `c`, `d` |\n", names()), ["b", "c"]);
+}
+
+#[test]
+fn link_from_a_page_is_seen_from_there() {
+    let page = Path::new("docs/a.md");
+    assert_eq!(target(page, "b.svg#c"), Path::new("docs/b.svg"));
+    assert_eq!(target(page, "../d/e.md"), Path::new("d/e.md"));
+    assert_eq!(target(Path::new("f.md"), "docs/g.md"), Path::new("docs/g.md"));
 }
 
 #[test]
