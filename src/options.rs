@@ -127,16 +127,17 @@ impl core::fmt::Debug for Path {
     }
 }
 
-/// Parameters of the allocator.
+/// Parameters of the allocator. What a program brings along says paths by reference; what is read, and may come from the
+/// environment, has them inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct Options<P = Path> {
     /// Whether variables of the environment may overrule the others.
     pub(crate) environment: bool,
     pub(crate) disable: bool,
     pub(crate) foreign: Foreign,
     pub(crate) children: bool,
     pub(crate) keep_deepbind: bool,
-    pub(crate) stats_file: Path,
+    pub(crate) stats_file: P,
     pub(crate) stats_on_sigterm: bool,
     /// Whether the C library's own blocks are from here: then nothing that lives can ever be unmapped.
     pub(crate) serves_c_library: bool,
@@ -159,13 +160,51 @@ impl Options {
 
     /// The defaults.
     pub const fn new() -> Self {
+        OptionsInCode::defaults().with_own_path()
+    }
+}
+
+/// Options in a program's code.
+pub type OptionsInCode = Options<&'static str>;
+
+impl OptionsInCode {
+    /// The same with the paths inside. One that is too long counts as none: the builder takes none such.
+    pub(crate) const fn with_own_path(&self) -> Options {
+        let stats_file = match Path::new(self.stats_file.as_bytes()) {
+            Some(path) => path,
+            None => Path::NONE,
+        };
+        Options {
+            environment: self.environment,
+            disable: self.disable,
+            foreign: self.foreign,
+            children: self.children,
+            keep_deepbind: self.keep_deepbind,
+            stats_file,
+            stats_on_sigterm: self.stats_on_sigterm,
+            serves_c_library: self.serves_c_library,
+            at_exit: self.at_exit,
+            report_exit: self.report_exit,
+            cache_bytes_max: self.cache_bytes_max,
+            dirty_bytes_max: self.dirty_bytes_max,
+            purge_delay_ms: self.purge_delay_ms,
+            background_thread: self.background_thread,
+            extra_calls: self.extra_calls,
+            huge_pages: self.huge_pages,
+            soft_limit: self.soft_limit,
+            hard_limit: self.hard_limit,
+        }
+    }
+
+    /// The defaults.
+    pub const fn defaults() -> Self {
         Self {
             environment: true,
             disable: false,
             foreign: Foreign::Abort,
             children: true,
             keep_deepbind: false,
-            stats_file: Path::NONE,
+            stats_file: "",
             stats_on_sigterm: false,
             serves_c_library: false,
             at_exit: AtExit::All,
@@ -180,7 +219,9 @@ impl Options {
             hard_limit: usize::MAX,
         }
     }
+}
 
+impl Options {
     /// Bytes of the soft limit; `cgroup_limit` is asked only if need be.
     pub(crate) fn soft_limit_bytes(&self, cgroup_limit: impl FnOnce() -> Option<usize>) -> usize {
         match self.soft_limit {

@@ -8,10 +8,11 @@ use process::{Outcome, command, give, run, say, take};
 use std::os::unix::process::CommandExt;
 use std::sync::{Arc, Barrier};
 
-static DEFAULT: Magalloc = Magalloc::new().at_exit(AtExit::None);
+const OPTIONS: Magalloc = Magalloc::new().at_exit(AtExit::None);
+static DEFAULT: Magalloc = OPTIONS;
 static SAME: Magalloc = Magalloc::new().at_exit(AtExit::None);
-static ANOTHER: Magalloc = DEFAULT.hard_limit(TOO_MUCH / 2).report_exit(true);
-static CLOSED: Magalloc = DEFAULT.at_exit(AtExit::Unused).environment(false).report_exit(true);
+static ANOTHER: Magalloc = OPTIONS.hard_limit(TOO_MUCH / 2).report_exit(true);
+static CLOSED: Magalloc = OPTIONS.at_exit(AtExit::Unused).environment(false).report_exit(true);
 
 /// A program without a loader, which finds no other allocator in it.
 const IS_STATIC: bool = cfg!(target_feature = "crt-static");
@@ -292,7 +293,7 @@ fn record_is_appended() {
 }
 
 fn options_are_printed() {
-    let text = format!("{:?}", DEFAULT.stats_file("/a \"b\""));
+    let text = format!("{:?}", OPTIONS.stats_file("/a \"b\""));
     assert!(text.contains(r#"stats_file: "/a \"b\"", "#) && text.len() < 600, "{text}");
     assert!(format!("{DEFAULT:?}").contains(r#"stats_file: "", "#));
 }

@@ -20,7 +20,7 @@ use watched::{end_on_panic, page_bytes, passes, resident, resident_since};
 
 static MAGALLOC: Magalloc = Magalloc::new();
 static ALWAYS: Magalloc = Magalloc::new().huge_pages(HugePages::Always);
-static LIMITED: Magalloc = ALWAYS.hard_limit(HARD_LIMIT);
+static LIMITED: Magalloc = Magalloc::new().huge_pages(HugePages::Always).hard_limit(HARD_LIMIT);
 
 const MIB: usize = 1 << 20;
 /// What the heap of `LIMITED` may hold, in bytes.

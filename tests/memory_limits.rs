@@ -21,9 +21,10 @@ use watched::{Held, mib, passes, resident, resident_since, resident_vec};
 const LIMIT: usize = 64 << 20;
 
 static HARD: Magalloc = Magalloc::new().hard_limit(LIMIT);
-static SOFT: Magalloc = Magalloc::new().soft_limit(SoftLimit::Bytes(LIMIT)).purge_delay_ms(u32::MAX);
+const SOFT_OPTIONS: Magalloc = Magalloc::new().soft_limit(SoftLimit::Bytes(LIMIT)).purge_delay_ms(u32::MAX);
+static SOFT: Magalloc = SOFT_OPTIONS;
 /// Threads that allocate and free must do it.
-static SOFT_ALONE: Magalloc = SOFT.background_thread(false);
+static SOFT_ALONE: Magalloc = SOFT_OPTIONS.background_thread(false);
 static SOFT_SHARE: Magalloc = Magalloc::new().soft_limit(SoftLimit::CgroupPercent(50));
 /// None, for the same measurements.
 static NONE: Magalloc = Magalloc::new().purge_delay_ms(u32::MAX).background_thread(false);

@@ -17,7 +17,8 @@ use watched::{end_on_panic, resident, resident_since, wait_until};
 /// Without a thread of its own, which needs further calls to begin; and with one.
 static ALONE: Magalloc = Magalloc::new().background_thread(false).purge_delay_ms(100);
 /// Also the first call of the process reads no file.
-static WITHOUT_FILES: Magalloc = ALONE.soft_limit(SoftLimit::None);
+static WITHOUT_FILES: Magalloc =
+    Magalloc::new().background_thread(false).purge_delay_ms(100).soft_limit(SoftLimit::None);
 static WITH_THREAD: Magalloc = Magalloc::new().purge_delay_ms(100);
 
 const MIB: usize = 1 << 20;

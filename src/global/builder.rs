@@ -1,6 +1,6 @@
 //! `Magalloc`: a place-holder for the process's one heap, and the options that it brings along.
 
-use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
+use crate::options::{AtExit, Foreign, HugePages, OptionsInCode, Path, SoftLimit};
 
 /// The allocator, to be a program's global one, and its options.
 ///
@@ -16,6 +16,10 @@ use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 /// hold, and one line on standard error names those of another one that do not. Alignments up to 1 GiB are served; a
 /// request beyond, or one that finds no memory, gets null.
 ///
+/// A value holds its options, less than 100 bytes, so that one line says both which allocator a program has and how it is
+/// to be; on the heap's side there is one copy of those that hold. It is not `Copy`: a second value is one that comes too
+/// late.
+///
 /// Beside `GlobalAlloc`, blocks can be had without a layout, as in C: [`allocate`](Self::allocate), [`free`](Self::free).
 ///
 /// # Errors of the program
@@ -28,9 +32,18 @@ use crate::options::{AtExit, Foreign, HugePages, Options, Path, SoftLimit};
 ///
 /// A signal handler must not allocate or free, unless it cannot have interrupted an allocation or a free of its thread:
 /// a block that it keeps, or frees, may otherwise be handed out twice, or be lost.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct Magalloc {
-    pub(super) options: Options,
+    pub(super) options: OptionsInCode,
+}
+
+// Two cache lines at most, of which the fast path reads none.
+const _: () = assert!(size_of::<Magalloc>() <= 96);
+
+impl Default for Magalloc {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Magalloc {
@@ -42,7 +55,7 @@ impl Magalloc {
     /// # fn main() {}
     /// ```
     pub const fn new() -> Self {
-        Self { options: Options::new() }
+        Self { options: OptionsInCode::defaults() }
     }
 
     /// Whether variables of the process's environment, `MAGALLOC_` and the name of an option, overrule what is said
@@ -71,12 +84,9 @@ impl Magalloc {
     /// # Panics
     /// If the path is longer than 511 bytes, or has a zero in it; in a constant, that is an error of the compiler's.
     #[must_use]
-    pub const fn stats_file(mut self, path: &str) -> Self {
-        let path = Path::new(path.as_bytes());
-        assert!(path.is_some(), "no path for stats_file");
-        if let Some(path) = path {
-            self.options.stats_file = path;
-        }
+    pub const fn stats_file(mut self, path: &'static str) -> Self {
+        assert!(Path::new(path.as_bytes()).is_some(), "no path for stats_file");
+        self.options.stats_file = path;
         self
     }
 

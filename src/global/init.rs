@@ -11,7 +11,7 @@
 
 use super::{HEAP, fallback, stats_record};
 use crate::environment;
-use crate::options::{Options, SoftLimit};
+use crate::options::{Options, OptionsInCode, SoftLimit};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering};
 use crate::sys::platform::{has_environment, line};
 
@@ -23,7 +23,7 @@ const FINAL: u8 = 3;
 static STATE: AtomicU8 = AtomicU8::new(UNSET);
 
 /// The options that came last and have nothing more to do: a name, never looked behind.
-static SETTLED: AtomicPtr<Options> = AtomicPtr::new(core::ptr::null_mut());
+static SETTLED: AtomicPtr<OptionsInCode> = AtomicPtr::new(core::ptr::null_mut());
 
 /// Looks at late options so far; `LOOKS_MAX` once it was said that some are ignored.
 static LOOKS: AtomicU8 = AtomicU8::new(0);
@@ -33,7 +33,7 @@ const LOOKS_MAX: u8 = 8;
 
 /// Takes over the options of whoever comes first, and the environment's.
 #[inline]
-pub(super) fn configure(options: &Options) {
+pub(super) fn configure(options: &OptionsInCode) {
     // ordering: Acquire pairs with Release where it is stored, after `STATE`: see `is_reading`.
     if !core::ptr::eq(SETTLED.load(Ordering::Acquire), options) {
         configure_now(options);
@@ -42,7 +42,7 @@ pub(super) fn configure(options: &Options) {
 
 #[cold]
 #[inline(never)]
-fn configure_now(options: &Options) {
+fn configure_now(options: &OptionsInCode) {
     // ordering: Acquire pairs with Release below: whoever sees that all is said sees what.
     let before = STATE.load(Ordering::Acquire);
     if before == FINAL {
@@ -53,7 +53,7 @@ fn configure_now(options: &Options) {
     if options.environment && !has_environment() {
         // ordering: Relaxed; settings are independent values, and one that is seen late does no harm.
         if STATE.compare_exchange(UNSET, BUILDER, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            HEAP.configure(options);
+            HEAP.configure(&options.with_own_path());
         }
         return;
     }
@@ -62,10 +62,10 @@ fn configure_now(options: &Options) {
         return;
     }
     let builder = options;
-    let mut options = *builder;
+    let mut options = builder.with_own_path();
     environment::read(&mut options);
     if before == BUILDER {
-        HEAP.reconfigure(builder, &options);
+        HEAP.reconfigure(builder.soft_limit, &options);
     } else {
         HEAP.configure(&options);
     }
@@ -89,12 +89,12 @@ pub(super) fn is_reading() -> bool {
 }
 
 /// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.
-fn tell_ignored(options: &Options) {
+fn tell_ignored(options: &OptionsInCode) {
     // ordering: Relaxed, both; the line is all that there is to do. Beyond the most by as many as there are threads.
     if LOOKS.load(Ordering::Relaxed) >= LOOKS_MAX || LOOKS.fetch_add(1, Ordering::Relaxed) >= LOOKS_MAX {
         return;
     }
-    let mut options = *options;
+    let mut options = options.with_own_path();
     environment::read_again(&mut options);
     // Files are not read any more: a sandbox may have come. A share is taken for the one that holds.
     let soft_limit = match options.soft_limit {

@@ -11,7 +11,7 @@
 use super::tls::{self, FRESH_MAX, Place, State};
 use super::{HEAP, census, fallback, init, worker};
 use crate::local::{LocalHeap, NO_CACHE};
-use crate::options::Options;
+use crate::options::OptionsInCode;
 use crate::slab::KindByte;
 use crate::sys::EndOfThread;
 use crate::sys::platform::{SystemPages, ThreadEnd};
@@ -37,7 +37,7 @@ pub(super) fn push(span_kind: KindByte, block: *mut u8) -> bool {
 /// malloc at a multiple of `align`, which the class has, when the fast path found nothing.
 #[cold]
 #[inline(never)]
-pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) -> *mut u8 {
+pub(super) fn allocate_slow(options: &OptionsInCode, class: ClassIndex, align: usize) -> *mut u8 {
     let local = local_heap(options);
     if let Some(system) = fallback::system() {
         return system.allocate_class(class, align);
@@ -50,7 +50,7 @@ pub(super) fn allocate_slow(options: &Options, class: ClassIndex, align: usize) 
 /// free when the fast path found no room.
 #[cold]
 #[inline(never)]
-pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
+pub(super) fn free_slow(options: &OptionsInCode, class: ClassIndex, block: *mut u8) {
     let local = local_heap_after_frees(options);
     if let Some(system) = fallback::system()
         && !HEAP.owns(block)
@@ -62,7 +62,7 @@ pub(super) fn free_slow(options: &Options, class: ClassIndex, block: *mut u8) {
 }
 
 /// This thread's cache, made now if it is its first call; `None` where it has none (any more).
-fn local_heap(options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+fn local_heap(options: &OptionsInCode) -> Option<LocalHeap<'static, SystemPages>> {
     tls::with(|thread| match thread.state() {
         State::Registered(me) => {
             init::configure(options);
@@ -75,7 +75,7 @@ fn local_heap(options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
 }
 
 /// The same for a free, which alone does not make a thread one that has a cache.
-fn local_heap_after_frees(options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+fn local_heap_after_frees(options: &OptionsInCode) -> Option<LocalHeap<'static, SystemPages>> {
     let waits = tls::with(|thread| match thread.state() {
         State::Fresh { frees } if frees < FRESH_MAX => {
             thread.set_state(State::Fresh { frees: frees + 1 });
@@ -87,7 +87,7 @@ fn local_heap_after_frees(options: &Options) -> Option<LocalHeap<'static, System
 }
 
 #[cold]
-fn register(thread: &Place, options: &Options) -> Option<LocalHeap<'static, SystemPages>> {
+fn register(thread: &Place, options: &OptionsInCode) -> Option<LocalHeap<'static, SystemPages>> {
     init::configure(options);
     if init::is_reading() || fallback::system().is_some() {
         return None;

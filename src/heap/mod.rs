@@ -21,7 +21,7 @@ use crate::config::{ALIGN_MAX, GRANULE_BYTES, PARKED_BYTES_ALL};
 use crate::depot::Depot;
 use crate::heap::purge::Purge;
 use crate::local::{Adopted, LocalHeap, LocalIndex, Shared, ThreadRegistry};
-use crate::options::{HugePages, Options};
+use crate::options::{HugePages, Options, SoftLimit};
 use crate::purge::pace::{Due, Ticks};
 use crate::size_class::shape;
 use crate::slab::SpanKind;
@@ -74,10 +74,10 @@ impl<P: Pages> Heap<P> {
         self.take_over(options, options.soft_limit_bytes(|| self.depot.os.memory_limit()));
     }
 
-    /// Takes over `options` in the place of others that were taken over before. The control group is read anew only where
-    /// they say something else of the soft limit.
-    pub fn reconfigure(&self, before: &Options, options: &Options) {
-        if before.soft_limit == options.soft_limit {
+    /// Takes over `options` in the place of others, with that soft limit, that were taken over before. The control group is
+    /// read anew only where they say something else of it.
+    pub fn reconfigure(&self, before: SoftLimit, options: &Options) {
+        if before == options.soft_limit {
             self.take_over(options, self.depot.settings.soft_limit());
         } else {
             self.configure(options);

@@ -59,9 +59,9 @@ fn files_are_read_once_if_the_environment_says_nothing_of_the_limit() {
     heap.depot().os.pages().set_memory_limit(LIMIT);
     heap.configure(&before);
     heap.depot().os.pages().set_memory_limit(2 * LIMIT);
-    heap.reconfigure(&before, &after);
+    heap.reconfigure(before.soft_limit, &after);
     assert_eq!(heap.depot().settings.soft_limit(), LIMIT / 100 * 85);
-    heap.reconfigure(&before, &Options { soft_limit: SoftLimit::CgroupPercent(50), ..after });
+    heap.reconfigure(before.soft_limit, &Options { soft_limit: SoftLimit::CgroupPercent(50), ..after });
     assert_eq!(heap.depot().settings.soft_limit(), LIMIT);
     assert!(heap.depot().settings.report_exit());
 }
