@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! # Role        `platform` lists what a port fills in, with what each item promises, and what happens where a port leaves
-//!               it out. A port is a folder beside `linux/` with those items, named once, below; `docs/porting.md` goes
+//!               it out. A port is a folder, as `linux`, with those items, named once, below; `docs/porting.md` goes
 //!               through them for other systems
 //! # Parts       `pages`: memory and the clock, a trait, which tests fake (`fake`); `calls`: what a port calls back;
-//!               `processor`: assembly; `local_data`: thread-local words; `digits`: numbers as text
+//!               `posix`: what ports of POSIX systems share; `processor`: assembly; `local_data`: thread-local words; `digits`: numbers as text
 //! # Invariants  P1: nothing here allocates, or takes a lock that a thread may hold while it calls malloc or free; `spawn`,
 //!                   `join`, `around_forks` and `ThreadEnd::prepare` may, and are called where that is allowed
 //!               P2: what the program sees of the C library stays as it was: errno, cancellation, signal masks
@@ -21,6 +21,8 @@ pub(crate) mod fake;
 #[cfg(not(loom))]
 mod local_data;
 mod pages;
+#[cfg(unix)]
+mod posix;
 pub mod processor;
 
 #[cfg(target_os = "linux")]

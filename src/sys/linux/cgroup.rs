@@ -7,8 +7,8 @@
 //! Every process asks at its first call, so few calls are made (3 or more for the line, 3 for each group on the way up), and
 //! little of the stack is used: all of it happens in one buffer.
 
-use super::cancel::NotCancelled;
-use super::file::File;
+use super::read::File;
+use crate::sys::posix::cancel::NotCancelled;
 use core::ffi::CStr;
 
 /// Longest line that is understood, and longest name of a file made of it, in bytes: systemd's paths have some 100 to

@@ -22,9 +22,9 @@
 //! by a handler that step 2 runs, and `dlclose` does not.
 
 use super::c_library;
-use super::cancel::NotCancelled;
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::ProcessEnd;
+use crate::sys::posix::cancel::NotCancelled;
 
 /// Has the C library call `$begin` when the program, or the library that this is linked into, begins, and `$end` when it
 /// ends. Both are functions without arguments.

@@ -11,7 +11,8 @@
 //! # Checked by  heap::tests::moving, tests/system_calls.rs
 //! ```
 
-use super::pages::{KeepErrno, NEW, READ_WRITE, SystemPages};
+use super::pages::{NEW, READ_WRITE, SystemPages};
+use crate::sys::posix::errno::{KeepErrno, errno};
 use crate::config::GRANULE_BYTES;
 use crate::sys::{Pages, Relocated, Renewed};
 use core::ptr::NonNull;
@@ -142,8 +143,7 @@ fn has_mark(start: NonNull<u8>) -> bool {
         let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
         // SAFETY: a futex reads its word as other system calls do: where nothing is mapped, that is an error.
         let woken = unsafe { libc::syscall(libc::SYS_futex, word, operation, half(index), &raw const at_once) };
-        // SAFETY: the location is the calling thread's own.
-        woken == 0 || [libc::ETIMEDOUT, libc::EINTR].contains(&unsafe { *libc::__errno_location() })
+        woken == 0 || [libc::ETIMEDOUT, libc::EINTR].contains(&errno())
     })
 }
 
@@ -172,8 +172,7 @@ fn is_one_mapping(start: NonNull<u8>, bytes: usize) -> bool {
     let start = start.as_ptr().cast::<libc::c_void>();
     // SAFETY: without permission to move, and with no room to grow, nothing changes.
     if unsafe { libc::mremap(start, bytes, too_long, 0) } == libc::MAP_FAILED {
-        // SAFETY: the location is the calling thread's own.
-        return unsafe { *libc::__errno_location() } != libc::EFAULT;
+        return errno() != libc::EFAULT;
     }
     // There was room: give back what was not meant to be had.
     // SAFETY: the part behind the range was mapped just now.

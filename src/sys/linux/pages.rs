@@ -2,6 +2,7 @@
 
 use super::moving;
 use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES};
+use crate::sys::posix::errno::{KeepErrno, errno};
 use crate::sys::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
@@ -32,23 +33,6 @@ const HUGE_PAGE_US_MAX: u64 = 800;
 /// The lowest address that is worth trying. 4 GiB: what must lie lower (programs at fixed places, MAP_32BIT) is left alone;
 /// or the least that the kernel lets a process map, 64 KiB on all processors, and some more.
 const LOWEST: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(32) } else { 1 << 20 };
-
-/// Keeps errno over calls whose failure is an answer, not an error of the program.
-pub(super) struct KeepErrno(libc::c_int);
-
-impl KeepErrno {
-    pub(super) fn new() -> Self {
-        // SAFETY: the location is the calling thread's own and valid while the thread lives.
-        Self(unsafe { *libc::__errno_location() })
-    }
-}
-
-impl Drop for KeepErrno {
-    fn drop(&mut self) {
-        // SAFETY: as in `new`; the value is dropped on the thread that made it.
-        unsafe { *libc::__errno_location() = self.0 }
-    }
-}
 
 // SAFETY: mmap hands out ranges nobody else has; anonymous private pages are zero when first touched and after
 // MADV_DONTNEED.
@@ -87,8 +71,7 @@ unsafe impl Pages for SystemPages {
             return Ok(());
         }
         if mapped == libc::MAP_FAILED {
-            // SAFETY: the location is the calling thread's own.
-            let error = unsafe { *libc::__errno_location() };
+            let error = errno();
             return Err(if error == libc::EEXIST { NotMapped::Taken } else { NotMapped::Refused });
         }
         if let Some(elsewhere) = NonNull::new(mapped.cast()) {
@@ -193,7 +176,7 @@ unsafe impl Pages for SystemPages {
     fn has_huge_pages_unasked(&self) -> bool {
         let _errno = KeepErrno::new();
         let mut policy = [0; 64];
-        let len = super::file::beginning(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut policy);
+        let len = super::read::beginning(c"/sys/kernel/mm/transparent_hugepage/enabled", &mut policy);
         // The one that holds is in brackets.
         policy[..len].starts_with(b"[always]")
     }
@@ -218,8 +201,8 @@ unsafe impl Pages for SystemPages {
 }
 
 /// How new memory is mapped: the process's own, zero, and charged page by page as it is used.
-pub(super) const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-pub(super) const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
+pub(in crate::sys) const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+pub(in crate::sys) const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
 
 fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
     // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
@@ -261,6 +244,5 @@ unsafe fn populate(start: NonNull<u8>, bytes: usize) -> Option<libc::c_int> {
     let _errno = KeepErrno::new();
     // SAFETY: changes no contents.
     let refused = unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_POPULATE_WRITE) != 0 };
-    // SAFETY: the calling thread's own errno.
-    refused.then(|| unsafe { *libc::__errno_location() })
+    refused.then(errno)
 }

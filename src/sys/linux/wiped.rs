@@ -1,6 +1,6 @@
 //! Memory of which a child process does not get a copy: it reads as zero there, whoever made the child, and how.
 
-use super::pages::KeepErrno;
+use crate::sys::posix::errno::KeepErrno;
 
 /// A value that fills whole pages, so that nothing else is wiped with it. All zero must be a value.
 #[cfg_attr(any(target_arch = "x86_64", target_arch = "x86"), repr(align(4096)))]

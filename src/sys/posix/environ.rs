@@ -1,5 +1,6 @@
 //! The environment, read where it lies: nothing is allocated, nothing is locked.
 
+use crate::sys::port::has_more_rights;
 use core::ffi::{CStr, c_char};
 
 unsafe extern "C" {
@@ -17,8 +18,7 @@ pub fn has_environment() -> bool {
 ///
 /// The caller copies what it needs: a program may change its environment.
 pub fn for_each_variable(prefix: &[u8], mut found: impl FnMut(&[u8], &[u8])) {
-    // SAFETY: getauxval has no conditions.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 || !has_environment() {
+    if has_more_rights() || !has_environment() {
         return;
     }
     // SAFETY: a word of the C library's.

@@ -48,7 +48,7 @@ fn set_action(handler: usize) {
 }
 
 extern "C" fn handle<T: Termination>(signal: libc::c_int) {
-    let process = super::process_id();
+    let process = super::file::process_id();
     // ordering: Relaxed; who is first is all that counts.
     if HANDLED_IN.swap(process, Ordering::Relaxed) == process {
         return;

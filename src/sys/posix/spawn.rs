@@ -1,4 +1,4 @@
-//! A thread of the allocator's own, and the word that it sleeps on.
+//! A thread of the allocator's own.
 //!
 //! ```text
 //! # Role        starts the thread, on a stack that has room, and waits for its end
@@ -7,9 +7,9 @@
 //! ```
 
 use super::cancel::NotCancelled;
-use super::pages::KeepErrno;
-use crate::sync::AtomicU32;
+use super::errno::KeepErrno;
 use crate::sys::ThreadBody;
+use crate::sys::port::{NEW, READ_WRITE};
 use crate::sys::processor::call_on;
 
 /// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 8 KiB, but if
@@ -85,18 +85,17 @@ extern "C" fn carry_out(order: *mut libc::c_void) {
 
 /// Calls `work` on a stack of `ROOM_BYTES`, if there is memory for one; else on this one.
 fn with_room(work: extern "C" fn(*mut libc::c_void), argument: *mut libc::c_void) {
-    let (access, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     let bytes = ROOM_BYTES + 2 * APART_BYTES;
     // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
     let space =
-        unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags | libc::MAP_NORESERVE, -1, 0) };
+        unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, NEW, -1, 0) };
     if space == libc::MAP_FAILED {
         return work(argument);
     }
     // SAFETY: within the mapping.
     let room = unsafe { space.byte_add(APART_BYTES) };
     // SAFETY: a part of our own mapping.
-    if unsafe { libc::mprotect(room, ROOM_BYTES, access) } == 0 {
+    if unsafe { libc::mprotect(room, ROOM_BYTES, READ_WRITE) } == 0 {
         // SAFETY: the end of that part, as aligned as a stack's must be; nobody else uses it.
         unsafe { call_on(room.byte_add(ROOM_BYTES), work, argument) };
     } else {
@@ -116,30 +115,4 @@ pub fn join(handle: usize) {
         // SAFETY: the caller has the handle to itself.
         unsafe { libc::pthread_join(thread, core::ptr::null_mut()) };
     }
-}
-
-/// Names the calling thread, for `ps` and debuggers.
-pub fn name_thread() {
-    // SAFETY: a text that ends with a zero, of at most 15 letters.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"magalloc".as_ptr()) };
-}
-
-/// Sleeps while `word` is `value`, at most `milliseconds`. May wake without reason.
-pub fn wait(word: &AtomicU32, value: u32, milliseconds: u64) {
-    let _errno = KeepErrno::new();
-    let timeout = libc::timespec {
-        tv_sec: (milliseconds / 1000) as _,
-        tv_nsec: (milliseconds % 1000 * 1_000_000) as _,
-    };
-    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word is valid for the call, the timeout too.
-    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, value, &raw const timeout) };
-}
-
-/// Wakes who sleeps on `word`.
-pub fn wake(word: &AtomicU32) {
-    let _errno = KeepErrno::new();
-    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: the word is valid for the call.
-    unsafe { libc::syscall(libc::SYS_futex, core::ptr::from_ref(word), operation, 1) };
 }

@@ -10,10 +10,10 @@ unsafe extern "C" {
 const DISABLE: c_int = 1;
 
 /// The calling thread is not cancelled while this lives.
-pub(super) struct NotCancelled(c_int);
+pub(in crate::sys) struct NotCancelled(c_int);
 
 impl NotCancelled {
-    pub(super) fn new() -> Self {
+    pub(in crate::sys) fn new() -> Self {
         let mut before = 0;
         // SAFETY: `before` is valid.
         unsafe { pthread_setcancelstate(DISABLE, &raw mut before) };

@@ -1,7 +1,7 @@
 //! Forks: the C library calls functions before and after, as `pthread_atfork` says.
 
 use super::cancel::NotCancelled;
-use super::pages::KeepErrno;
+use super::errno::KeepErrno;
 use crate::sys::AroundFork;
 
 /// Has `F` called around every fork from now on (not around `vfork`, `posix_spawn` or a bare `clone`). `false`: not

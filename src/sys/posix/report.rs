@@ -1,7 +1,7 @@
 //! Lines on standard error, without formatting or allocating.
 
 use super::cancel::NotCancelled;
-use super::pages::KeepErrno;
+use super::errno::KeepErrno;
 
 /// Parts that a line has at most, its end included. More are left out.
 const PARTS_MAX: usize = 16;
@@ -48,7 +48,7 @@ fn behind(pieces: &mut [libc::iovec], mut bytes: usize) -> &mut [libc::iovec] {
 }
 
 /// Holds SIGPIPE back from the calling thread while it lives. The kernel raises it on the thread that writes.
-pub(super) struct HeldPipeSignal {
+pub(in crate::sys) struct HeldPipeSignal {
     /// The thread's signal mask of before.
     before: libc::sigset_t,
     /// Whether the program holds it back itself and has one pending, which stays.
@@ -56,7 +56,7 @@ pub(super) struct HeldPipeSignal {
 }
 
 impl HeldPipeSignal {
-    pub(super) fn new() -> Self {
+    pub(in crate::sys) fn new() -> Self {
         // SAFETY: all zeros is a valid signal set.
         let mut before: libc::sigset_t = unsafe { core::mem::zeroed() };
         let only = Self::signal();
@@ -86,7 +86,7 @@ impl HeldPipeSignal {
     }
 
     /// After a failed write: takes the signal that it raised, if it did.
-    pub(super) fn discard(&mut self) {
+    pub(in crate::sys) fn discard(&mut self) {
         if self.was_pending || !Self::is_pending() {
             return;
         }
