@@ -25,13 +25,17 @@ mod pages;
 mod posix;
 pub mod processor;
 
+#[cfg(target_os = "freebsd")]
+mod freebsd;
+#[cfg(target_os = "freebsd")]
+use freebsd as port;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
 use linux as port;
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("magalloc runs on Linux so far; docs/porting.md says what another system needs");
+#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+compile_error!("magalloc has no port to this system; docs/porting.md says what one needs");
 
 pub use calls::{AroundFork, EndOfThread, ProcessEnd, Termination, ThreadBody};
 pub use digits::{decimal, hex};

@@ -49,6 +49,7 @@ pub enum NotMapped {
 /// What became of a relocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(dead_code, reason = "answers that some ports never give")]
 pub enum Relocated {
     /// All of it by moving pages: the old range reads as zero.
     Moved,
@@ -66,6 +67,7 @@ pub enum Relocated {
 /// What became of a range that was to be mapped anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(dead_code, reason = "answers that some ports never give")]
 pub enum Renewed {
     /// It reads as zero.
     Yes,
@@ -87,6 +89,7 @@ pub enum HugeAdvice {
 /// What the kernel had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[allow(dead_code, reason = "answers that some ports never give")]
 pub enum HugePage {
     /// A huge page, or base pages, all of them.
     Prompt,
