@@ -10,7 +10,7 @@
 mod common;
 
 use common::{assert_caught, check, spawn};
-use magalloc::chunk::span_map::{Run, SpanMap};
+use magalloc::chunk::span_map::{Run, SpanMap, Start};
 use magalloc::depot::budget::Budget;
 use magalloc::sync::planted::bug;
 use std::sync::Arc;
@@ -102,7 +102,7 @@ impl Depot {
 
     /// `Depot::try_claim_span` and `commit_claimed`.
     fn use_granule(&self) {
-        let Some(Run { chunk, mask }) = self.spans.claim(1, 1, 1) else { return };
+        let Some(Run { chunk, mask }) = self.spans.claim(1, 1, 1, Start::LOWEST) else { return };
         let is_dirty = self.spans.dirty(chunk, mask) != 0;
         assert!(is_dirty || self.budget.take(1, 1), "{REFUSED}");
         self.spans.free(chunk, mask, true);

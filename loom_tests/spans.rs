@@ -13,7 +13,7 @@
 mod common;
 
 use common::{Payload, RACE, assert_caught, check, join, spawn};
-use magalloc::chunk::span_map::{Run, SpanMap, low_bits};
+use magalloc::chunk::span_map::{Run, SpanMap, Start, low_bits};
 use std::sync::Arc;
 
 const PREEMPTIONS: Option<usize> = Some(4);
@@ -48,7 +48,7 @@ impl Chunk {
     }
 
     fn claim(&self, granules: usize) -> Option<u64> {
-        let Run { chunk, mask } = self.spans.claim(granules, 1, 1)?;
+        let Run { chunk, mask } = self.spans.claim(granules, 1, 1, Start::LOWEST)?;
         assert!(chunk == 0 && mask & !BOTH == 0, "granules in use were claimed");
         let dirty = self.spans.dirty(0, mask);
         self.for_each(mask, |bit, contents| {
@@ -89,7 +89,7 @@ impl Chunk {
         assert_eq!(run, Some(BOTH), "{LOST}");
         self.spans.free(0, !BOTH, true);
         self.free(BOTH);
-        assert_eq!(self.spans.claim(64, 1, 1), Some(Run { chunk: 0, mask: low_bits(64) }), "{LOST}");
+        assert_eq!(self.spans.claim(64, 1, 1, Start::LOWEST), Some(Run { chunk: 0, mask: low_bits(64) }), "{LOST}");
     }
 }
 
@@ -225,4 +225,9 @@ fn exhausted_without_a_second_look_is_caught_by_chunks() {
 #[test]
 fn dirty_after_the_free_is_caught() {
     assert_caught("dirty after the free", NOT_ZERO, Some(3), a_purge_meets_a_claim);
+}
+
+#[test]
+fn free_without_a_fence_is_caught() {
+    assert_caught("free without a fence", LOST, PREEMPTIONS, neighbours_merge_while_a_run_is_wanted);
 }

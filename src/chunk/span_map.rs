@@ -8,8 +8,8 @@
 //!               I3: a bit of `dirty` is set before the granule is freed, and cleared only by whoever has claimed it.
 //! # Ordering    FREE-SPAN: `free` (Release) -> `claim*` (Acquire): what the last user wrote, to the granules and to
 //!               their metadata, happens before what the next one does.
-//!               EXHAUSTED: `claim` sets the bit, then looks at `busy` again; `free` clears `busy`, then the bit. All
-//!               are read-modify-writes, so whichever is second in the bit's order sees the other's work.
+//!               EXHAUSTED: `claim` sets the bit, then looks at `busy` again; `free` clears `busy`, then looks at the bit. A
+//!               sequentially consistent fence lies between the two on each side, so one of the two sees the other.
 //! # Progress    lock-free
 //! ```
 //! # Zeroed memory is a map whose granules are all free and were never written.
@@ -20,10 +20,30 @@
 
 use crate::config::{CHUNK_GRANULES, GROUP_CHUNKS};
 use crate::sync::planted::bug;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, fence_after_exchange};
 
 /// Run lengths, in granules, for which a group remembers exhausted chunks: exact where slabs need it.
 const RUNS: [u32; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64];
+
+/// Where in a group a claim looks first.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// The chunk's number in the group.
+    chunk: usize,
+    /// Chunks without the wanted run that it passes by without noting it, if it finds one then.
+    unnoted: u32,
+}
+
+impl Start {
+    /// The lowest chunk: the heap stays dense.
+    pub const LOWEST: Self = Self { chunk: 0, unnoted: 4 };
+
+    /// A chunk of its own, where many threads claim: to look again at a group costs them less than the line of the notes,
+    /// which all of them write.
+    pub fn spread(chunk: usize) -> Self {
+        Self { chunk, unnoted: GROUP_CHUNKS as u32 }
+    }
+}
 
 /// How many run lengths there are.
 pub const LEVELS: usize = RUNS.len();
@@ -79,19 +99,24 @@ impl SpanMap {
     }
 
     /// Claims the lowest run of `granules` (1 to 64) that starts at a multiple of `align` granules (a power of
-    /// two, at most 64), in the first `chunks` chunks.
-    pub fn claim(&self, granules: usize, align: usize, chunks: usize) -> Option<Run> {
+    /// two, at most 64), in the first `chunks` chunks; those from its start on come first.
+    pub fn claim(&self, granules: usize, align: usize, chunks: usize, start: Start) -> Option<Run> {
         let level = level_of(granules);
         // ordering: Acquire [EXHAUSTED] a clear bit leads to a chunk whose granules were freed before.
         let mut candidates = !self.exhausted[level].load(Ordering::Acquire) & low_bits(chunks);
+        let mut passed = 0_u64;
         while candidates != 0 {
-            let chunk = candidates.trailing_zeros() as usize;
-            candidates &= candidates - 1;
+            let chunk = first_from(candidates, start.chunk);
+            candidates &= !(1 << chunk);
             if let Some(mask) = self.claim_in(chunk, granules as u32, align) {
+                if passed.count_ones() > start.unnoted {
+                    self.note_exhausted(passed, level);
+                }
                 return Some(Run { chunk, mask });
             }
-            self.note_exhausted(chunk, level);
+            passed |= 1 << chunk;
         }
+        self.note_exhausted(passed, level);
         None
     }
 
@@ -116,23 +141,39 @@ impl SpanMap {
         }
     }
 
-    /// Remembers that `chunk` has no run of that level, unless it has one (again).
-    fn note_exhausted(&self, chunk: usize, level: usize) {
-        let bit = 1 << chunk;
-        // ordering: Acquire, to decide on what the failed claim saw or something newer.
-        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= shortest(level) {
-            return; // a shorter request would find a run, or one that is aligned otherwise
+    /// Remembers that these chunks have no run of that level, but for those that have one (again).
+    fn note_exhausted(&self, chunks: u64, level: usize) {
+        // Of a chunk that has one, a shorter request would find it, or one that is aligned otherwise.
+        let noted = self.without_run(chunks, level);
+        // Where many threads come for the same run, all but one find none: the first of them notes it.
+        // ordering: Relaxed, a hint: what is not noted is only looked at again.
+        if noted & !self.exhausted[level].load(Ordering::Relaxed) == 0 {
+            return;
         }
         // ordering: AcqRel [EXHAUSTED] before the look below; pairs with the clearing in `free`.
-        self.exhausted[level].fetch_or(bit, Ordering::AcqRel);
+        self.exhausted[level].fetch_or(noted, Ordering::AcqRel);
         if bug("exhausted without a second look") {
             return;
         }
-        // ordering: Acquire [EXHAUSTED] sees the granules of every `free` whose clearing came before our setting.
-        if longest_run(!self.busy[chunk].load(Ordering::Acquire)) >= shortest(level) {
+        // ordering: SeqCst [EXHAUSTED] pairs with the fence in `free`.
+        fence_after_exchange();
+        let freed = noted & !self.without_run(noted, level);
+        if freed != 0 {
             // ordering: AcqRel [EXHAUSTED] as in `free`.
-            self.exhausted[level].fetch_and(!bit, Ordering::AcqRel);
+            self.exhausted[level].fetch_and(!freed, Ordering::AcqRel);
         }
+    }
+
+    /// Those of some chunks that have no run of that level, at some moment.
+    fn without_run(&self, chunks: u64, level: usize) -> u64 {
+        let (mut rest, mut without) = (chunks, 0_u64);
+        while rest != 0 {
+            let chunk = rest.trailing_zeros();
+            rest &= rest - 1;
+            // `busy` sees the granules of every `free` that did not see a bit set before.
+            without |= u64::from(longest_run(!self.busy(chunk as usize)) < shortest(level)) << chunk;
+        }
+        without
     }
 
     /// The lowest wholly free chunk from `from` on, among the first `chunks`; it may be claimed by others at once.
@@ -149,7 +190,7 @@ impl SpanMap {
             }
             // A chunk that is nearly free stays a candidate, for shorter requests of the level: looking again is cheap.
             if free.count_ones() < shortest(level) {
-                self.note_exhausted(chunk, level);
+                self.note_exhausted(1 << chunk, level);
             }
         }
         None
@@ -235,12 +276,20 @@ impl SpanMap {
         }
         let run_before = longest_run(!before);
         let run_now = longest_run(!(before & !mask));
-        let mut levels = 0;
+        let (mut levels, bit) = (0, 1 << chunk);
+        if !bug("free without a fence") {
+            // ordering: SeqCst [EXHAUSTED] the release of `busy` comes before the looks below; pairs with the fence in
+            // `note_exhausted`.
+            fence_after_exchange();
+        }
         for (level, exhausted) in self.exhausted.iter().enumerate() {
             // A chunk that had such a run before is not exhausted, or its claimant looks again (I2).
             if shortest(level) > run_before && shortest(level) <= run_now {
-                // ordering: AcqRel [EXHAUSTED] after the release of `busy`; pairs with `note_exhausted`.
-                exhausted.fetch_and(!(1 << chunk), Ordering::AcqRel);
+                // The load spares a write.
+                // ordering: Relaxed; the fence orders it. AcqRel [EXHAUSTED] pairs with `note_exhausted`.
+                if exhausted.load(Ordering::Relaxed) & bit != 0 {
+                    exhausted.fetch_and(!bit, Ordering::AcqRel);
+                }
                 levels |= 1 << level;
             }
         }
@@ -276,6 +325,13 @@ impl SpanMap {
 #[inline]
 pub const fn low_bits(count: usize) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+/// The lowest bit from number `start` on of some bits; if there is none, the lowest.
+#[inline]
+pub const fn first_from(bits: u64, start: usize) -> usize {
+    let behind = bits >> start << start;
+    (if behind != 0 { behind } else { bits }).trailing_zeros() as usize
 }
 
 /// Bits at multiples of `step` (a power of two, at most 64).
@@ -319,27 +375,34 @@ mod tests {
     #[test]
     fn spans_are_claimed_lowest_first_and_merge_when_freed() {
         let map = SpanMap::new();
-        let runs: Vec<Run> = (0..8).map(|_| map.claim(8, 1, 1).expect("eight runs of eight fill a chunk")).collect();
+        let runs: Vec<Run> = (0..8).map(|_| map.claim(8, 1, 1, Start::LOWEST).expect("eight runs of eight fill a chunk")).collect();
         assert_eq!(runs[0], Run { chunk: 0, mask: 0xff });
-        assert_eq!(map.claim(1, 1, 1), None);
+        assert_eq!(map.claim(1, 1, 1, Start::LOWEST), None);
         map.free(0, runs[3].mask, true);
         map.free(0, runs[5].mask, true);
-        assert_eq!(map.claim(16, 1, 1), None);
+        assert_eq!(map.claim(16, 1, 1, Start::LOWEST), None);
         map.free(0, runs[4].mask, true);
-        assert_eq!(map.claim(24, 1, 1), Some(Run { chunk: 0, mask: 0xff_ffff << 24 }));
+        assert_eq!(map.claim(24, 1, 1, Start::LOWEST), Some(Run { chunk: 0, mask: 0xff_ffff << 24 }));
     }
 
     #[test]
     fn aligned_claims_start_at_multiples() {
         let map = SpanMap::new();
-        assert_eq!(map.claim(1, 1, 2).map(|run| run.mask), Some(1));
-        assert_eq!(map.claim(3, 4, 2).map(|run| run.mask), Some(0b0111_0000));
-        assert_eq!(map.claim(1, 64, 2), Some(Run { chunk: 1, mask: 1 }));
-        assert_eq!(map.claim(64, 1, 2), None);
+        assert_eq!(map.claim(1, 1, 2, Start::LOWEST).map(|run| run.mask), Some(1));
+        assert_eq!(map.claim(3, 4, 2, Start::LOWEST).map(|run| run.mask), Some(0b0111_0000));
+        assert_eq!(map.claim(1, 64, 2, Start::LOWEST), Some(Run { chunk: 1, mask: 1 }));
+        assert_eq!(map.claim(64, 1, 2, Start::LOWEST), None);
         assert_eq!(map.next_free_chunk(0, 2), None);
         map.free(1, 1, false);
         assert_eq!(map.next_free_chunk(0, 2), Some(1));
-        assert_eq!(map.claim(64, 64, 2), Some(Run { chunk: 1, mask: u64::MAX }));
+        assert_eq!(map.claim(64, 64, 2, Start::LOWEST), Some(Run { chunk: 1, mask: u64::MAX }));
+    }
+
+    #[test]
+    fn a_claim_starts_at_its_chunk_and_leaves_none_out() {
+        let map = SpanMap::new();
+        let chunks: Vec<usize> = core::iter::from_fn(|| map.claim(32, 1, 4, Start::spread(2))).map(|run| run.chunk).collect();
+        assert_eq!(chunks, [2, 2, 3, 3, 0, 0, 1, 1]);
     }
 
     #[test]
@@ -348,18 +411,18 @@ mod tests {
             let map = SpanMap::new();
             assert!(map.claim_exact(0, !(low_bits(hole) << 2)));
             // A request that does not fit must not hide the hole from one that does.
-            assert_eq!(map.claim(hole + 1, 1, 1), None);
-            assert_eq!(map.claim(hole, 1, 1), Some(Run { chunk: 0, mask: low_bits(hole) << 2 }));
+            assert_eq!(map.claim(hole + 1, 1, 1, Start::LOWEST), None);
+            assert_eq!(map.claim(hole, 1, 1, Start::LOWEST), Some(Run { chunk: 0, mask: low_bits(hole) << 2 }));
             map.free(0, low_bits(hole) << 2, true);
-            assert_eq!(map.claim(hole + 1, 1, 1), None);
-            assert_eq!(map.claim(hole, 1, 1).map(|run| run.mask), Some(low_bits(hole) << 2));
+            assert_eq!(map.claim(hole + 1, 1, 1, Start::LOWEST), None);
+            assert_eq!(map.claim(hole, 1, 1, Start::LOWEST).map(|run| run.mask), Some(low_bits(hole) << 2));
         }
     }
 
     #[test]
     fn dirt_is_remembered_until_cleaned() {
         let map = SpanMap::new();
-        let run = map.claim(4, 1, 1).expect("empty");
+        let run = map.claim(4, 1, 1, Start::LOWEST).expect("empty");
         assert_eq!(map.dirty(run.chunk, run.mask), 0);
         map.free(run.chunk, 0b0011, true);
         map.free(run.chunk, 0b1100, false);
@@ -372,7 +435,7 @@ mod tests {
     #[test]
     fn granules_age_from_their_last_freeing_on() {
         let map = SpanMap::new();
-        let run = map.claim(4, 1, 1).expect("empty");
+        let run = map.claim(4, 1, 1, Start::LOWEST).expect("empty");
         assert_eq!(map.age(0), 0);
         map.free(run.chunk, 0b0011, true);
         assert_eq!(map.age(0), 0);

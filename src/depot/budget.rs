@@ -33,6 +33,9 @@ impl Budget {
     /// Counts `bytes` more, if at most `limit` are held then.
     #[must_use]
     pub fn take(&self, bytes: usize, limit: usize) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         if limit == usize::MAX {
             self.take_anyway(bytes);
             return true;

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! # Role        claims, grows, shrinks, frees and moves spans
-//! # Order       lowest region, lowest address: the heap stays dense and its mappings few
+//! # Order       lowest region, lowest address: the heap stays dense and its mappings few. Of many threads, each starts at
+//!               a chunk of its own, of those in use: else all claim in the same few
 //! # Progress    lock-free
 //! # Not here    new regions (see `depot::new_region`), what lies in a span (see `depot::slabs`, `heap::large`), purging (see
 //!               `depot::dirty`)
 //! ```
 
-use crate::config::{
-    CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX,
-};
+use crate::chunk::span_map::Start;
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::purge::signal::PurgeSignal;
 use crate::depot::budget::Budget;
 use crate::depot::dirty::{Whole, for_each_run};
@@ -25,7 +25,7 @@ use crate::os::Os;
 use crate::pagemap::{Region, Regions};
 use crate::metadata::Missing;
 use crate::options::Settings;
-use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering, thread_hint};
 use crate::sys::{NotMapped, Pages};
 use crate::units::GranuleIndex;
 
@@ -68,7 +68,13 @@ pub struct Depot<P> {
     pub(super) warm: Warm,
     /// Epochs so far; see `next_epoch`.
     turns: AtomicU32,
+    /// Chunks where searches start: the lowest ones.
+    starts: AtomicU32,
 }
+
+/// Threads up to which all searches start at the lowest chunk, so that the heap is as dense as can be. Where there are more,
+/// each starts at a chunk of its own.
+const DENSE_THREADS: usize = 16;
 
 /// Why a span could not be had.
 enum Refused {
@@ -114,6 +120,7 @@ impl<P: Pages> Depot<P> {
             dirty: CachePadded::new(AtomicUsize::new(0)),
             warm: Warm::new(),
             turns: AtomicU32::new(0),
+            starts: AtomicU32::new(1),
         }
     }
 
@@ -198,10 +205,16 @@ impl<P: Pages> Depot<P> {
 
     fn claim_in<'h>(&self, region: &'h Region, granules: usize, align: usize) -> Option<Span<'h>> {
         if granules <= CHUNK_GRANULES && align <= CHUNK_GRANULES {
-            return self.groups_with_runs(region, granules, 0).find_map(|group| {
+            let start = self.start(region);
+            let claim = |group: usize| {
+                let start = match start {
+                    Some(start) if group == start / GROUP_CHUNKS => Start::spread(start % GROUP_CHUNKS),
+                    Some(_) => Start::spread(0),
+                    None => Start::LOWEST,
+                };
                 let (spans, chunks) = (&region.group(group).spans, region.chunks_in(group));
                 let may_have = |group| region.group(group).spans.may_have(granules, region.chunks_in(group));
-                let Some(run) = spans.claim(granules, align, chunks) else {
+                let Some(run) = spans.claim(granules, align, chunks, start) else {
                     self.groups.clear(Wanted::run(granules), region, group, may_have);
                     return None;
                 };
@@ -212,7 +225,11 @@ impl<P: Pages> Depot<P> {
                 let chunk = group * GROUP_CHUNKS + run.chunk;
                 let first = GranuleIndex::new(chunk * CHUNK_GRANULES + run.mask.trailing_zeros() as usize);
                 Some(Span { region, first, granules })
-            });
+            };
+            // All that are in use from there on, then all.
+            let from = start.unwrap_or(0) / GROUP_CHUNKS;
+            let ahead = if from == 0 { None } else { self.used_groups_with_runs(region, granules, from).find_map(claim) };
+            return ahead.or_else(|| self.groups_with_runs(region, granules, 0).find_map(claim));
         }
         self.claim_chunks(region, granules, align)
     }
@@ -242,6 +259,33 @@ impl<P: Pages> Depot<P> {
         }
     }
 
+    /// Spreads the starts of searches where so many threads have caches.
+    pub fn spread_over(&self, threads: usize) {
+        // ordering: Relaxed, a hint.
+        if threads > DENSE_THREADS && threads as u32 > self.starts.load(Ordering::Relaxed) {
+            self.starts.store(threads as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// The chunk where the calling thread starts a search: one that is in use, so that no memory is touched for it.
+    /// `None`: there are few threads, and it starts at the lowest.
+    fn start(&self, region: &Region) -> Option<usize> {
+        // ordering: Relaxed, a hint.
+        let starts = self.starts.load(Ordering::Relaxed);
+        if starts == 1 {
+            return None;
+        }
+        let mut start = ((u64::from(thread_hint()) * u64::from(starts)) >> u32::BITS) as usize;
+        let in_use = |chunk| {
+            let group = chunk / GROUP_CHUNKS;
+            group < region.groups_used() && region.group(group).spans.busy(chunk % GROUP_CHUNKS) != 0
+        };
+        while start != 0 && !in_use(start) {
+            start /= 2;
+        }
+        Some(start)
+    }
+
     /// The lowest wholly free chunk from `from` on, at some moment.
     fn next_free_chunk(&self, region: &Region, from: usize) -> Option<usize> {
         self.groups_with_runs(region, CHUNK_GRANULES, from / GROUP_CHUNKS).find_map(|group| {
@@ -259,13 +303,18 @@ impl<P: Pages> Depot<P> {
     /// The groups from number `from` on that may have a free run of so many granules, lowest first, and can be looked at:
     /// those in use of which nobody has found otherwise, then those that were never used.
     fn groups_with_runs(&self, region: &Region, granules: usize, from: usize) -> impl Iterator<Item = usize> {
-        let used = region.groups_used();
-        let mut next = from;
+        let new = (from.max(region.groups_used())..region.groups())
+            .take_while(|&group| region.commit_groups(&self.os, group + 1));
+        self.used_groups_with_runs(region, granules, from).chain(new)
+    }
+
+    /// The first part of them.
+    fn used_groups_with_runs(&self, region: &Region, granules: usize, from: usize) -> impl Iterator<Item = usize> {
+        let (used, mut next) = (region.groups_used(), from);
         core::iter::from_fn(move || {
-            let noted = self.groups.next(Wanted::run(granules), region, next).filter(|&group| group < used);
-            let group = noted.unwrap_or(next.max(used));
+            let group = self.groups.next(Wanted::run(granules), region, next).filter(|&group| group < used)?;
             next = group + 1;
-            (group < region.groups() && region.commit_groups(&self.os, group + 1)).then_some(group)
+            region.commit_groups(&self.os, group + 1).then_some(group)
         })
     }
 

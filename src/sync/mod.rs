@@ -47,6 +47,34 @@ pub mod planted;
 #[cfg(magalloc_scheduled)]
 pub mod scheduled;
 
+/// Spread over all numbers, one that is the calling thread's: by where its stack lies. Few others have the same; it may
+/// change. For where to begin, nothing else.
+#[cfg(not(any(loom, magalloc_scheduled)))]
+#[inline]
+pub fn thread_hint() -> u32 {
+    /// log2 of the bytes of a small stack.
+    const STACK_SHIFT: u32 = 17;
+    let here = 0_u8;
+    spread(core::ptr::from_ref(&here).addr() >> STACK_SHIFT)
+}
+/// All threads of a model begin at the same place.
+#[cfg(loom)]
+pub fn thread_hint() -> u32 {
+    0
+}
+/// By the number of the logical thread.
+#[cfg(magalloc_scheduled)]
+pub fn thread_hint() -> u32 {
+    spread(scheduled::thread())
+}
+
+/// Numbers side by side are spread evenly (Fibonacci hashing).
+#[cfg(not(loom))]
+#[inline]
+const fn spread(number: usize) -> u32 {
+    (number as u32).wrapping_mul(0x9e37_79b9)
+}
+
 /// Makes a constructor `const` outside models; loom's atomics have no `const` constructor.
 macro_rules! const_unless_loom {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {

@@ -44,6 +44,8 @@ pub struct Hooks {
     pub before: fn(usize, bool),
     /// After it.
     pub after: fn(Access),
+    /// The number of the logical thread.
+    pub thread: fn() -> usize,
 }
 
 std::thread_local! {
@@ -53,6 +55,11 @@ std::thread_local! {
 /// Sets what is done from now on around each operation of the calling thread.
 pub fn set_hooks(hooks: Option<Hooks>) {
     HOOKS.set(hooks);
+}
+
+/// The number of the logical thread that runs.
+pub fn thread() -> usize {
+    HOOKS.get().map_or(0, |hooks| (hooks.thread)())
 }
 
 #[track_caller]
