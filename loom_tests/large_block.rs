@@ -11,7 +11,7 @@
 mod common;
 
 use common::{Payload, RACE, assert_caught, check, join, spawn};
-use magalloc::chunk::span_map::SpanMap;
+use magalloc::chunk::span_map::{SpanMap, Start};
 use magalloc::slab::{KindCell, Slab, SpanKind};
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ impl Chunk {
 
     /// Another block's beginning, which is no large one; its granules, if there are any.
     fn claim(&self, granules: usize) -> u64 {
-        self.spans.claim(granules, 1, 1).map_or(0, |run| run.mask)
+        self.spans.claim(granules, 1, 1, Start::LOWEST).map_or(0, |run| run.mask)
     }
 }
 
