@@ -225,7 +225,7 @@ fn child_without_handlers_works_and_ends() {
     all_unmapped("without_handlers", 11);
 }
 
-const PARKED: usize = 8;
+const PARKED: usize = 24;
 /// Bytes of blocks that `fill` makes of each class: several slabs.
 const FILL_BYTES: usize = 200 << 10;
 

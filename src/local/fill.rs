@@ -60,16 +60,15 @@ impl<'h, P: Pages> Shared<'h, P> {
         let own = self.registry.slabs(me);
         let (mut taken, mut density) = (0, Density::default());
         loop {
-            let current = own.current(class).and_then(|id| self.depot.regions.slab(id));
+            let current = own.current(class).take().and_then(|id| self.depot.regions.slab(id));
             let Some(slab) = current.or_else(|| self.next_slab(me, class, taken > 0)) else {
                 return (taken, density);
             };
             taken += claim_into(self.depot, &slab, &mut slots[taken..], want - taken, &mut density);
             if taken >= want && self.registry.slabs_kept(me, class) != 0 {
-                own.set_current(class, Some(slab.id()));
+                own.current(class).put(Some(slab.id()));
                 return (taken, density);
             }
-            own.set_current(class, None);
             if taken >= want {
                 put_back(self.depot, slab);
                 return (taken, density);
@@ -112,6 +111,7 @@ impl<'h, P: Pages> Shared<'h, P> {
         }
         self.flush_parked();
         self.flush_remote_frees();
+        self.take_idle_slabs(class);
         if let Some(slab) = self.depot.take_partial(class).or_else(|| self.depot.new_slab(class)) {
             return Some(slab);
         }

@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        `cache`: the fast path, and what a thread caches; `miss`: its slow path; `fill`: blocks from slabs to a
 //!               magazine; `flush`: blocks home to their slabs; `stash`: full magazines behind the loaded one; `sizing`: how
-//!               much a thread may cache; `registry`: all local heaps, and which thread has which; `remote_free`: how slabs
+//!               much a thread may cache; `registry`: all local heaps, and which thread has which; `kept`: slabs
+//!               that a local heap keeps; `remote_free`: how slabs
 //!               reach the local heap that fills from them; `steal`: what other threads may take of a local heap;
 //!               `index_set`: sets of local heaps
 //! # Types       `LocalHeap`: the calling thread's handle. `Shared`: what all local heaps share, and what anyone may do.
@@ -14,6 +15,7 @@
 //! ```
 
 pub mod index_set;
+pub mod kept;
 pub mod remote_free;
 pub mod stash;
 

@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        a local heap's slabs; its number, and the cache that goes with it. A local heap is made, adopted, and then
 //!               parked for the next thread, abandoned, or, in the child of a fork, lost
-//! # Invariants  I1: only the thread that has a local heap touches its `current` and `list`.
+//! # Invariants  I1: only the thread that has a local heap puts slabs in its `current` and `list`; others may take all that
+//!                   is there (see `kept`).
 //!               I2: the slabs in `current`, `list` and the remote-free queue are queued, and this local heap holds them.
 //!               I3: a parked local heap is nobody's; it has what its last thread left, remote-free queue open, as if that
 //!                   thread idled. Whoever takes its number has it, and its cache.
@@ -19,6 +20,7 @@ use crate::depot::Depot;
 use crate::local::Shared;
 use crate::local::cache::ThreadCache;
 use crate::local::index_set::IndexSet;
+use crate::local::kept::Kept;
 use crate::local::remote_free::{Closed, RemoteFreeQueue};
 use crate::metadata::GrowableArray;
 use crate::pagemap::SlabRef;
@@ -54,24 +56,19 @@ impl LocalIndex {
 pub struct LocalSlabs {
     pub(super) remote_frees: RemoteFreeQueue,
     /// Per class: the slab that refills come from.
-    current: [AtomicU32; CLASS_COUNT],
-    /// Per class: the first slab of the list.
-    list: [AtomicU32; CLASS_COUNT],
-    /// Per class: slabs in the list.
+    current: [Kept; CLASS_COUNT],
+    /// Per class: the list.
+    list: [Kept; CLASS_COUNT],
+    /// Per class: slabs in the list, or more than there are after another thread took it.
     list_len: [AtomicU8; CLASS_COUNT],
     /// The thread that has it, as whoever asks for it knows threads; 0 if none is known.
     thread: AtomicU64,
 }
 
 impl LocalSlabs {
-    pub(super) fn current(&self, class: ClassIndex) -> Option<SlabId> {
-        // ordering: Relaxed, I1.
-        SlabId::from_raw(self.current[class.get()].load(Ordering::Relaxed))
-    }
-
-    pub(super) fn set_current(&self, class: ClassIndex, slab: Option<SlabId>) {
-        // ordering: Relaxed, I1.
-        self.current[class.get()].store(SlabId::raw_option(slab), Ordering::Relaxed);
+    /// The slab that refills come from, for who has the local heap.
+    pub(super) fn current(&self, class: ClassIndex) -> &Kept {
+        &self.current[class.get()]
     }
 
     pub(super) fn list_len(&self, class: ClassIndex) -> u8 {
@@ -79,29 +76,38 @@ impl LocalSlabs {
         self.list_len[class.get()].load(Ordering::Relaxed)
     }
 
-    pub(super) fn list_push(&self, slab: &SlabRef<'_>) {
-        let class = slab.class.get();
+    fn set_list_len(&self, class: ClassIndex, len: u8) {
         // ordering: Relaxed, I1.
-        slab.descriptor().set_link(SlabId::from_raw(self.list[class].load(Ordering::Relaxed)));
-        self.list[class].store(slab.id().raw(), Ordering::Relaxed);
-        self.list_len[class].store(self.list_len(slab.class) + 1, Ordering::Relaxed);
+        self.list_len[class.get()].store(len, Ordering::Relaxed);
     }
 
-    /// Empties the list: whatever was under way when a thread vanished in a fork, what hangs on it is a list.
-    fn list_take(&self, class: ClassIndex) -> Option<SlabId> {
-        // ordering: Relaxed, I1.
-        let first = SlabId::from_raw(self.list[class.get()].load(Ordering::Relaxed));
-        self.list[class.get()].store(0, Ordering::Relaxed);
-        self.list_len[class.get()].store(0, Ordering::Relaxed);
-        first
+    pub(super) fn list_push(&self, slab: &SlabRef<'_>) {
+        let list = &self.list[slab.class.get()];
+        let next = list.take();
+        self.set_list_len(slab.class, if next.is_some() { self.list_len(slab.class) + 1 } else { 1 });
+        slab.descriptor().set_link(next);
+        list.put(Some(slab.id()));
     }
 
     pub(super) fn list_pop<'h, P: Pages>(&self, depot: &'h Depot<P>, class: ClassIndex) -> Option<SlabRef<'h>> {
-        // ordering: Relaxed, I1.
-        let slab = depot.regions.slab(SlabId::from_raw(self.list[class.get()].load(Ordering::Relaxed))?)?;
-        self.list[class.get()].store(SlabId::raw_option(slab.descriptor().link()), Ordering::Relaxed);
-        self.list_len[class.get()].store(self.list_len(class) - 1, Ordering::Relaxed);
+        let list = &self.list[class.get()];
+        let Some(slab) = list.take().and_then(|id| depot.regions.slab(id)) else {
+            self.set_list_len(class, 0);
+            return None;
+        };
+        list.put(slab.descriptor().link());
+        self.set_list_len(class, self.list_len(class).saturating_sub(1));
         Some(slab)
+    }
+
+    /// Gives all slabs of a class to the depot. For anyone: who has the local heap finds nothing then. `true`: there were some.
+    fn give_class<P: Pages>(&self, depot: &Depot<P>, class: ClassIndex) -> bool {
+        let (list, current) = (self.list[class.get()].take(), self.current[class.get()].take());
+        give_chain(depot, list);
+        if let Some(slab) = current.and_then(|id| depot.regions.slab(id)) {
+            depot.give_slab(slab);
+        }
+        list.or(current).is_some()
     }
 }
 
@@ -120,7 +126,12 @@ pub struct ThreadRegistry {
     lost: IndexSet,
     /// 0 if `lost` has no members; else 1 more than the slabs that are made before they are adopted.
     any_lost: AtomicU8,
+    /// Where the look for slabs of idle threads goes on.
+    looked: AtomicU32,
 }
+
+/// Local heaps that a thread looks at before it maps memory for a slab.
+const IDLE_LOOKS: usize = 4;
 
 /// Slabs that a fork's child makes before it brings home what its parent's other threads had: most children start
 /// another program at once, and to touch 8 threads' caches copies more than 100 pages.
@@ -163,6 +174,7 @@ impl ThreadRegistry {
             parked: IndexSet::new(),
             lost: IndexSet::new(),
             any_lost: AtomicU8::new(0),
+            looked: AtomicU32::new(0),
         }
     }
 
@@ -376,11 +388,7 @@ impl<P: Pages> Shared<'_, P> {
         let slabs = self.registry.slabs(me);
         give_chain(self.depot, slabs.remote_frees.take_all());
         for class in size_class::all() {
-            give_chain(self.depot, slabs.list_take(class));
-            if let Some(slab) = slabs.current(class).and_then(|id| self.depot.regions.slab(id)) {
-                slabs.set_current(class, None);
-                self.depot.give_slab(slab);
-            }
+            let _ = slabs.give_class(self.depot, class);
         }
     }
 
@@ -396,6 +404,26 @@ impl<P: Pages> Shared<'_, P> {
                 false
             });
             from = number + 1;
+        }
+    }
+
+    /// Gives to the depot what local heaps keep of a class that their threads have not missed lately. Looks at a few of them,
+    /// next time at others: its cost does not grow with the local heaps made.
+    pub(super) fn take_idle_slabs(self, class: ClassIndex) {
+        let registry = self.registry;
+        let made = registry.made();
+        if made < 2 {
+            return;
+        }
+        let now = self.depot.os.now_ms();
+        // ordering: Relaxed, a place to begin; two threads at the same one do no harm.
+        let from = registry.looked.load(Ordering::Relaxed) as usize;
+        registry.looked.store((from + IDLE_LOOKS) as u32, Ordering::Relaxed);
+        for look in 0..IDLE_LOOKS.min(made) {
+            let index = LocalIndex(((from + look) % made) as u32);
+            if registry.cache(index).is_idle(class, now) && registry.slabs(index).give_class(self.depot, class) {
+                return;
+            }
         }
     }
 

@@ -17,7 +17,7 @@
 //! ```
 
 use super::miss::slot_at;
-use super::cache::{ClassCache, LocalHeap};
+use super::cache::{ClassCache, LocalHeap, ThreadCache};
 use crate::config::{
     CACHE_BYTES_SURE, CREDIT_STEP_BYTES, MAGAZINE_BLOCKS_FIRST, MAGAZINE_BYTES_FIRST, STASH_FIRST,
 };
@@ -47,6 +47,8 @@ const IN_ONLY_SHARE: usize = 4;
 /// Milliseconds in which the misses of a class are counted: the longest step that a kernel's coarse clock has (100 Hz), so
 /// that no step is left out while a thread runs, whatever the kernel's are.
 const STEP_MS: u64 = 10;
+/// Steps without a miss after which others may take the slabs that a thread keeps: a thread of a pool had its turn then.
+const IDLE_STEPS: u16 = 2;
 /// A class that misses so often in a step is given more; where it misses less, misses cost less than half a percent.
 const FREQUENT_MISSES: u8 = 10;
 
@@ -124,6 +126,11 @@ impl ClassCache {
         if way == Way::In && length == STREAK { Place::InOnly } else { Place::Loaded }
     }
 
+    /// Has the class not missed for a while, as far as others can tell?
+    fn is_idle(&self, now_ms: u64) -> bool {
+        ((now_ms / STEP_MS) as u16).wrapping_sub(self.step()) >= IDLE_STEPS
+    }
+
     /// Counts a miss in the clock's step of that time. Were there so many that a larger cache pays?
     fn count_frequency(&self, now_ms: u64) -> bool {
         let step = (now_ms / STEP_MS) as u16;
@@ -154,6 +161,13 @@ impl ClassCache {
         let missed = self.misses() != 0;
         self.set_misses(0);
         missed
+    }
+}
+
+impl ThreadCache {
+    /// Has the thread not missed the class for a while? A hint, for other threads.
+    pub(super) fn is_idle(&self, class: ClassIndex, now_ms: u64) -> bool {
+        self.classes[class.get()].is_idle(now_ms)
     }
 }
 

@@ -56,6 +56,35 @@ fn the_caches_of_many_threads_hold_no_more_than_those_of_some() {
 }
 
 #[test]
+fn slabs_that_idle_threads_keep_are_used_before_new_memory() {
+    const KEEPERS: usize = 16;
+    let heap = heap();
+    let class = size_class::class_of(64, 8).expect("a small size");
+    let take = |cached: &LocalHeap<'_, FakePages>, count: usize| -> Vec<*mut u8> {
+        (0..count).map(|_| allocate(&heap, cached, class)).collect()
+    };
+    let keepers: Vec<_> = (0..KEEPERS).map(|_| heap.register().expect("memory")).collect();
+    let mut live: Vec<_> = keepers.iter().map(|keeper| take(keeper, 17)).collect();
+    let worker = heap.register().expect("memory");
+    let (slabs, free_blocks) = (heap.stats().slabs, heap.stats().free_blocks as usize);
+    assert!(free_blocks >= 64 * KEEPERS, "{free_blocks} are free in kept slabs");
+    // While they are busy, nobody takes them.
+    let busy = take(&worker, 1);
+    assert_eq!(heap.stats().slabs, slabs + 1);
+    heap.depot().os.pages().pass_ms(100);
+    live.push(take(&worker, free_blocks));
+    let (grown, without) = (heap.stats().slabs - slabs, free_blocks / usize::from(shape(class).blocks));
+    assert!(grown as usize <= without / 2, "{grown} new slabs, though {free_blocks} blocks were free");
+    // What they kept is not theirs any more, and they go on.
+    live.extend(keepers.iter().map(|keeper| take(keeper, 17)));
+    heap.check();
+    live.into_iter().flatten().chain(busy).for_each(|block| free(&heap, &worker, class, block));
+    keepers.iter().chain([&worker]).for_each(|cached| heap.unregister(cached));
+    assert_eq!((heap.stats().live, heap.stats().slabs), (0, 0));
+    release(&heap);
+}
+
+#[test]
 fn few_threads_have_what_they_want() {
     let heap = heap();
     let threads: Vec<_> = (0..8).map(|_| heap.register().expect("memory")).collect();
