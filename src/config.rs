@@ -84,13 +84,8 @@ pub(crate) const STASH_FIRST: u8 = 3;
 /// Partial slabs that a local heap keeps per class beside its current one; the rest goes to the depot, which costs more.
 pub(crate) const OWNER_LIST_MAX: u8 = 2;
 
-/// Local heaps up to which each keeps as many slabs as it may. Where there are more, most are of threads that idle.
+/// Local heaps up to which each keeps slabs. Where there are more, most are of threads that idle.
 pub(crate) const SLAB_OWNERS_MAX: usize = 32;
-/// Slabs of a class that all local heaps together keep where there are more: no more than before.
-pub(crate) const SLABS_KEPT_MAX: usize = SLAB_OWNERS_MAX * (1 + OWNER_LIST_MAX as usize);
-/// Bytes of a class's slabs that they keep in any case, as many as the classes with slabs of 32 KiB: one of 16 KiB for each of
-/// 192 threads.
-pub(crate) const SLAB_BYTES_KEPT: usize = 3 << 20;
 
 /// Bytes that the magazines of an ended thread's cache may hold if it is left to the next thread.
 pub(crate) const PARKED_BYTES_MAX: usize = 256 << 10;

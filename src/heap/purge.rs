@@ -25,6 +25,7 @@ use crate::pagemap::{Region, SlabRef};
 use crate::purge::pace::{self, Due, Seen, Ticks};
 use crate::purge::signal::PurgeRequest;
 use crate::purge::slab_pages::{self, Left, Parts, Taken};
+use crate::size_class::shape;
 use crate::slab::SpanKind;
 use crate::slab::bitmap::FreeWord;
 use crate::slab::marks::PageMarks;
@@ -212,6 +213,8 @@ impl<P: Pages> Purge<'_, P> {
             next += 1;
             if let SpanKind::Slab(class) = region.span_kind(granule)
                 && region.descriptor(granule).back() == 0
+                // Else the two were read of different slabs: none of that class fits here.
+                && next - 1 + usize::from(shape(class).granules) <= CHUNK_GRANULES
             {
                 let slab = SlabRef::new(region, granule, class);
                 let parts = SlabParts { shared: self.shared, slab };

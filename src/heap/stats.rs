@@ -229,6 +229,10 @@ impl<P: Pages> Heap<P> {
         if self.depot.settings.keeps_huge_pages_whole() {
             return granules * GRANULE_BYTES;
         }
+        // Retired since it was found, and another slab by now, of a class whose slabs do not fit here.
+        if slab.granule.in_chunk() + granules > CHUNK_GRANULES {
+            return granules * GRANULE_BYTES;
+        }
         let given_back = |inside| {
             let marks = &slab.region().descriptor(slab.granule.offset(inside)).marks;
             (marks.purged_pages().count_ones() as usize) << slab.region().page_shift()

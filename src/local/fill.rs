@@ -6,12 +6,12 @@
 //! # Invariants  I1: whoever becomes a slab's holder by `enter_queue` reads its class anew: between the release that
 //!                   led there and the entering, the slab may have been retired and its granule become another slab.
 //!                   What it holds then is that slab, rightly.
-//! # Bound       `OWNER_LIST_MAX` slabs and the current one per class, or fewer where there are many local heaps, so that they
-//!               do not withhold slabs of every class (`ThreadRegistry::slabs_kept`); what is more goes to the depot
-//! # Not here    the local heaps themselves (see `local heaps`), giving blocks back (see `flush`)
+//! # Bound       `OWNER_LIST_MAX` slabs and the current one per class; what is more goes to the depot, and all of it where
+//!               there are more than `SLAB_OWNERS_MAX` local heaps: else each would withhold slabs of every class
+//! # Not here    the local heaps themselves (see `registry`), giving blocks back (see `flush`)
 //! ```
 
-use crate::config::POPULATE_BYTES_FIRST;
+use crate::config::{OWNER_LIST_MAX, POPULATE_BYTES_FIRST};
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
 use crate::pagemap::SlabRef;
@@ -65,7 +65,7 @@ impl<'h, P: Pages> Shared<'h, P> {
                 return (taken, density);
             };
             taken += claim_into(self.depot, &slab, &mut slots[taken..], want - taken, &mut density);
-            if taken >= want && self.registry.slabs_kept(me, class) != 0 {
+            if taken >= want && !self.registry.share_slabs() {
                 own.current(class).put(Some(slab.id()));
                 return (taken, density);
             }
@@ -142,7 +142,7 @@ impl<'h, P: Pages> Shared<'h, P> {
 
     fn keep_or_give(self, me: LocalIndex, slab: SlabRef<'_>) {
         let own = self.registry.slabs(me);
-        if usize::from(own.list_len(slab.class)) + 1 < self.registry.slabs_kept(me, slab.class) {
+        if own.list_len(slab.class) < OWNER_LIST_MAX && !self.registry.share_slabs() {
             slab.descriptor().set_owner(me.get() as u32);
             own.list_push(&slab);
         } else {

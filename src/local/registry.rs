@@ -13,9 +13,7 @@
 //! # Not here    where slabs come from (see `fill`), giving blocks back (see `flush`)
 //! ```
 
-use crate::config::{
-    GRANULE_BYTES, OWNER_LIST_MAX, RECORDS_MAX, SLAB_BYTES_KEPT, SLAB_OWNERS_MAX, SLABS_KEPT_MAX, SUMMARY_WIDTH,
-};
+use crate::config::{RECORDS_MAX, SLAB_OWNERS_MAX, SUMMARY_WIDTH};
 use crate::depot::Depot;
 use crate::local::Shared;
 use crate::local::cache::ThreadCache;
@@ -25,7 +23,7 @@ use crate::local::remote_free::{Closed, RemoteFreeQueue};
 use crate::metadata::GrowableArray;
 use crate::pagemap::SlabRef;
 use crate::purge::signal::PurgeRequest;
-use crate::size_class::{self, CLASS_COUNT, shape};
+use crate::size_class::{self, CLASS_COUNT};
 use crate::summary::Summary;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use crate::sys::Pages;
@@ -271,10 +269,9 @@ impl ThreadRegistry {
         self.records.len()
     }
 
-    /// Slabs of `class` that a local heap may keep, the current one included.
-    pub(super) fn slabs_kept(&self, me: LocalIndex, class: ClassIndex) -> usize {
-        let made = self.made();
-        if made <= SLAB_OWNERS_MAX { 1 + usize::from(OWNER_LIST_MAX) } else { kept_of_many(made, me, class) }
+    /// Are there so many local heaps that none keeps slabs of its own?
+    pub(super) fn share_slabs(&self) -> bool {
+        self.made() > SLAB_OWNERS_MAX
     }
 
     /// Local heaps that a thread has, at some moment.
@@ -435,40 +432,10 @@ impl<P: Pages> Shared<'_, P> {
     }
 }
 
-/// Slabs of `class` that number `me` of so many local heaps may keep: a share of what all may, or one, if there is not one
-/// for each and it is among those that have it. Others have those of other classes.
-#[cold]
-#[inline(never)]
-fn kept_of_many(made: usize, me: LocalIndex, class: ClassIndex) -> usize {
-    let all = SLABS_KEPT_MAX.max(SLAB_BYTES_KEPT / (shape(class).granules as usize * GRANULE_BYTES));
-    match all / made {
-        0 => usize::from((me.get() + class.get()).is_multiple_of(made.div_ceil(all))),
-        share => share.min(1 + usize::from(OWNER_LIST_MAX)),
-    }
-}
-
 /// Gives all slabs of a chain to the depot.
 fn give_chain<P: Pages>(depot: &Depot<P>, mut next: Option<SlabId>) {
     while let Some(slab) = next.and_then(|id| depot.regions.slab(id)) {
         next = slab.descriptor().link();
         depot.give_slab(slab);
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_local_heaps_keep_no_more_slabs_than_some() {
-        for made in [SLAB_OWNERS_MAX + 1, 64, 100, 192, 1000, 4000] {
-            for class in size_class::all() {
-                let kept = |number| kept_of_many(made, LocalIndex(number as u32), class);
-                let all: usize = (0..made).map(kept).sum();
-                let bytes = all * shape(class).granules as usize * GRANULE_BYTES;
-                assert!(all <= SLABS_KEPT_MAX || bytes <= SLAB_BYTES_KEPT, "{all} slabs, {bytes} bytes, of {made}");
-                assert!(all * 2 >= SLABS_KEPT_MAX, "{all} slabs of {made}");
-            }
-        }
     }
 }

@@ -26,9 +26,6 @@ const THREADS_MAX: usize = 192;
 const STACK_WORDS: usize = 16 << 10;
 /// log2 of the bytes of a cache line.
 const LINE_SHIFT: u32 = 6;
-/// How many times the contention count of four threads that of many may be. Of four threads, each finds what all of them share
-/// with another one three times of four; of many, nearly always.
-const GROWTH_MAX: f64 = 1.5;
 /// Lines of code that are printed for a run.
 const LINES_PRINTED: usize = 12;
 /// See `before`.
@@ -405,10 +402,10 @@ impl Counted {
     }
 }
 
-/// Expects that the contention count of `work` on many threads is at most `GROWTH_MAX` times that of four, in the mean of some
-/// seeds.
+/// Expects that the contention count of `work` on many threads is at most `most` times that of four, in the mean of some
+/// seeds. Of four threads, each finds what all of them share with another one three times of four; of many, nearly always.
 #[track_caller]
-fn expect_no_growth(work: Work) {
+fn expect_growth(work: Work, most: f64) {
     let seeds = std::env::var("TEST_SEED").map_or(vec![1, 2, 3], |seed| vec![seed.parse().expect("a number")]);
     let mean = |threads| {
         let contention = |&seed| {
@@ -429,20 +426,22 @@ fn expect_no_growth(work: Work) {
     for threads in [64, THREADS_MAX] {
         let many = mean(threads);
         println!("{}: {many:.3} with {threads} threads, {:.2} times as much as with 4", work.name, many / few);
-        assert!(many <= few * GROWTH_MAX, "{many} instead of {few}, of {threads} threads, with TEST_SEED={seeds:?}");
+        assert!(many <= few * most, "{many} instead of {few}, of {threads} threads, with TEST_SEED={seeds:?}");
     }
 }
 
 const MIXED: Work = Work { name: "mixed", handed_over: 8, large: 64 };
 
 #[test]
-fn contention_of_mixed_blocks_does_not_grow_with_threads() {
-    expect_no_growth(MIXED);
+fn contention_of_mixed_blocks_grows_less_than_threads() {
+    // Above 32 local heaps each slab goes to the depot and comes back: kept, they would hold 180 MiB more in 200 threads that
+    // were busy once.
+    expect_growth(MIXED, 3.0);
 }
 
 #[test]
 fn contention_of_large_blocks_does_not_grow_with_threads() {
-    expect_no_growth(Work { name: "large", handed_over: usize::MAX, large: 4 });
+    expect_growth(Work { name: "large", handed_over: usize::MAX, large: 4 }, 1.5);
 }
 
 /// Of four threads with small blocks of their own hardly any operation is on a shared line: there is nothing to grow from.
