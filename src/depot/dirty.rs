@@ -5,7 +5,7 @@
 //! # Bound       a share of what is in use, or as much as `warm` says; at most `Options::dirty_bytes_max`, and what
 //!               the soft limit leaves (see `depot::soft_limit`). So a program without a purging thread that frees nearly everything
 //!               gives nearly everything back at once.
-//! # Order       by age: what was free for a whole turn already. Beyond the bound: highest addresses first, because
+//! # Order       by age: what was free for a whole epoch already. Beyond the bound: highest addresses first, because
 //!               claims take the lowest, so these are the coldest and the least likely to be wanted.
 //! # Invariants  I1: granules are given back only while this thread has claimed them.
 //! # Not here    pages inside slabs, and when to look (see `purge`)
@@ -122,7 +122,7 @@ impl<P: Pages> Depot<P> {
     }
 
     /// After something was freed, and its chunk noted: raises the purge signal if it is the first note, or if whoever took the
-    /// alarm has not raised it again (it may be stopped).
+    /// signal has not raised it again (it may be stopped).
     #[inline]
     pub fn note(&self, is_first: bool) {
         if is_first || self.purge_signal.call().0.is_none() {
@@ -229,7 +229,7 @@ impl<P: Pages> Depot<P> {
             return spans.free_dirty(in_group) != 0;
         }
         let mut outcome = Purged::Bytes(0);
-        // Of the chunks of a huge page, the last one that a turn comes by: what is aged in this turn is not due in it.
+        // Of the chunks of a huge page, the last one that an epoch comes by: what is aged in this epoch is not due in it.
         if due == Due::All || chunk % HUGE_PAGE_CHUNKS == HUGE_PAGE_CHUNKS - 1 {
             outcome = self.purge_huge_pages(region, chunk, due);
             for chunk in chunk - chunk % HUGE_PAGE_CHUNKS..=chunk {

@@ -2,9 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare, stash -> magazines; budget, alarm, hand, pause, warm, groups -> spans, dirty, huge_pages ->
-//!               slabs;
-//!               mapping_table -> mappings
+//! # Layers      spare -> magazines; budget, groups -> spans, dirty, huge_pages -> slabs; mapping_table -> mappings
 //! # Not here    which thread has what (see `local`)
 //! ```
 

@@ -67,7 +67,7 @@ pub struct Depot<P> {
     /// How much free memory the program evidently takes again.
     pub(super) warm: Warm,
     /// Epochs so far; see `next_epoch`.
-    turns: AtomicU32,
+    epochs: AtomicU32,
     /// Chunks where searches start: the lowest ones.
     starts: AtomicU32,
 }
@@ -119,7 +119,7 @@ impl<P: Pages> Depot<P> {
             stuck: AtomicUsize::new(0),
             dirty: CachePadded::new(AtomicUsize::new(0)),
             warm: Warm::new(),
-            turns: AtomicU32::new(0),
+            epochs: AtomicU32::new(0),
             starts: AtomicU32::new(1),
         }
     }
@@ -464,13 +464,13 @@ impl<P: Pages> Depot<P> {
     #[inline]
     pub fn epoch(&self) -> u32 {
         // ordering: Relaxed, a hint to do what is done from time to time.
-        self.turns.load(Ordering::Relaxed)
+        self.epochs.load(Ordering::Relaxed)
     }
 
-    /// Begins a turn.
+    /// Begins an epoch.
     pub fn next_epoch(&self) {
         // ordering: Relaxed, as above.
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.epochs.fetch_add(1, Ordering::Relaxed);
         self.warm.note_epoch(self.in_use(), self.dirty_bytes());
     }
 

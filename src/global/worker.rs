@@ -16,7 +16,7 @@
 //!               the loader does not make starts the thread there (`attend_program`), before there is anything to
 //!               purge, and in a larger heap; it stays while the heap is large and two threads have caches, because a
 //!               free that comes after a quiet time could not start it
-//! # Sleeping    on the purge signal, for a turn; for a second at most, because threads that ended by a system call of their own
+//! # Sleeping    on the purge signal, for an epoch; for a second at most, because threads that ended by a system call of their own
 //!               do not tell, and must not be waited for (see `census`)
 //! ```
 
@@ -124,11 +124,11 @@ pub(super) fn note_end_of_thread() {
     if census::threads() >= 2 {
         return;
     }
-    let alarm = &HEAP.depot().purge_signal;
-    let _ = alarm.raise(PurgeRequest::Alone);
+    let signal = &HEAP.depot().purge_signal;
+    let _ = signal.raise(PurgeRequest::Alone);
     if HERE.worker.is_running() {
-        wake(alarm.word());
-    } else if alarm.take_alone() && census::threads() == 0 && HEAP.depot().settings.background_thread() {
+        wake(signal.word());
+    } else if signal.take_alone() && census::threads() == 0 && HEAP.depot().settings.background_thread() {
         HEAP.purge().epoch(Due::All, || false);
     }
 }
@@ -190,12 +190,12 @@ fn epoch(shift: &mut Shift, due: Due) {
 
 /// Ends the thread, if there is one, and waits for it. None is started afterwards.
 pub(super) fn end() {
-    let alarm = &HEAP.depot().purge_signal;
-    let _ = alarm.raise(PurgeRequest::Ended);
+    let signal = &HEAP.depot().purge_signal;
+    let _ = signal.raise(PurgeRequest::Ended);
     if let Some(handle) = HERE.worker.stop()
         && census::is_home()
     {
-        wake(alarm.word());
+        wake(signal.word());
         join(handle);
     }
 }
@@ -215,9 +215,9 @@ struct Forks;
 impl AroundFork for Forks {
     /// Lets a purge put down what it has in flight: nobody would in the child.
     fn before() {
-        let hand = &HEAP.depot().in_flight;
-        hand.begin_fork();
-        wait_briefly(|| hand.is_empty());
+        let in_flight = &HEAP.depot().in_flight;
+        in_flight.begin_fork();
+        wait_briefly(|| in_flight.is_empty());
     }
 
     fn in_parent() {

@@ -1,7 +1,7 @@
 //! Refill: where a thread's blocks come from.
 //!
 //! ```text
-//! # Role        current slab and short list per class; next slab: own list, own notifications, the depot's partial
+//! # Role        current slab and short list per class; next slab: own list, own remote-free queue, the depot's partial
 //!               slabs, then new memory
 //! # Invariants  I1: whoever becomes a slab's holder by `enter_queue` reads its class anew: between the release that
 //!                   led there and the entering, the slab may have been retired and its granule become another slab.
@@ -101,7 +101,7 @@ impl<'h, P: Pages> Shared<'h, P> {
         Some(slab)
     }
 
-    /// A slab for who has nowhere else to epoch: what others withhold, then new memory.
+    /// A slab for who has nowhere else to turn: what others withhold, then new memory.
     pub(super) fn last_slab(
         self,
         class: ClassIndex,

@@ -44,9 +44,9 @@ impl<P: Pages> LocalHeap<'_, P> {
         // ordering: Relaxed, a count that only this thread writes.
         let calls = self.cache.slow_calls.load(Ordering::Relaxed).wrapping_add(1);
         self.cache.slow_calls.store(calls, Ordering::Relaxed);
-        let turn = self.shared.depot.epoch();
-        if turn != self.cache.epoch() {
-            self.cache.set_epoch(turn);
+        let epoch = self.shared.depot.epoch();
+        if epoch != self.cache.epoch() {
+            self.cache.set_epoch(epoch);
             self.shrink_unused();
         }
         self.cache.enter(Some(class));

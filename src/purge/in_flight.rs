@@ -8,7 +8,7 @@
 //!               sequentially consistent, so one of the two sees the other.
 //! # Fork        a signal handler may fork amid a walk, which then ends in the child: there it does not count any more, nor
 //!               does it take another walk's place. So the count tells of which process it is, and so does a walk.
-//! # Progress    lock-free. Nobody is kept waiting for long: a walk that meets a fork leaves the rest for its next turn;
+//! # Progress    lock-free. Nobody is kept waiting for long: a walk that meets a fork leaves the rest for its next epoch;
 //!               whoever waits for a walk waits for the chunk that it is in, 10 ms at most.
 //! ```
 

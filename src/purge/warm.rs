@@ -46,8 +46,8 @@ pub struct Warm {
     dirty_low: AtomicUsize,
     dirty_high: AtomicUsize,
     /// Turns of this window so far.
-    turns: AtomicU32,
-    /// Bytes of aged memory that this turn may still leave as they are: the lowest, which are taken first.
+    epochs: AtomicU32,
+    /// Bytes of aged memory that this epoch may still leave as they are: the lowest, which are taken first.
     aged_left: AtomicUsize,
     /// When memory was last given back, in milliseconds of the clock, cut to 32 bits; 0 is never.
     given_ms: AtomicU32,
@@ -71,7 +71,7 @@ impl Warm {
                 peak_before: AtomicUsize::new(0),
                 dirty_low: AtomicUsize::new(0),
                 dirty_high: AtomicUsize::new(0),
-                turns: AtomicU32::new(0),
+                epochs: AtomicU32::new(0),
                 aged_left: AtomicUsize::new(0),
                 given_ms: AtomicU32::new(0),
                 watched: AtomicU8::new(0),
@@ -108,7 +108,7 @@ impl Warm {
         self.kept.load(Ordering::Relaxed)
     }
 
-    /// May `bytes` of aged memory stay, in this turn? To be asked from the lowest address on.
+    /// May `bytes` of aged memory stay, in this epoch? To be asked from the lowest address on.
     #[must_use]
     pub fn keeps_aged(&self, bytes: usize) -> bool {
         // ordering: Relaxed, as in `kept`.
@@ -157,9 +157,9 @@ impl Warm {
         self.aged_left.store(if is_watched { 0 } else { self.kept().min(AGED_BYTES_MAX) }, Ordering::Relaxed);
         let high = self.dirty_high.load(Ordering::Relaxed).max(dirty);
         self.dirty_high.store(high, Ordering::Relaxed);
-        let turns = self.turns.load(Ordering::Relaxed) + 1;
-        self.turns.store(turns % WINDOW_EPOCHS, Ordering::Relaxed);
-        if turns < WINDOW_EPOCHS {
+        let epochs = self.epochs.load(Ordering::Relaxed) + 1;
+        self.epochs.store(epochs % WINDOW_EPOCHS, Ordering::Relaxed);
+        if epochs < WINDOW_EPOCHS {
             return;
         }
         // ordering: Relaxed, likewise.
@@ -237,16 +237,16 @@ mod tests {
     #[test]
     fn what_lies_unused_goes_in_some_windows() {
         let warm = again_at(1_500, 16 * MIB);
-        let turns = || (0..WINDOW_EPOCHS).for_each(|_| warm.note_epoch(0, 16 * MIB));
+        let epochs = || (0..WINDOW_EPOCHS).for_each(|_| warm.note_epoch(0, 16 * MIB));
         for _ in 0..10 {
             warm.note_taken(16 * MIB, 0, 0, || 0);
-            turns();
+            epochs();
         }
         assert_eq!(warm.kept(), 16 * MIB, "used in each window");
-        turns();
-        turns();
+        epochs();
+        epochs();
         assert_eq!(warm.kept(), MIB);
-        (0..2).for_each(|_| turns());
+        (0..2).for_each(|_| epochs());
         assert_eq!(warm.kept(), 0);
         // Also where less is there than is kept.
         let warm = again_at(1_500, 16 * MIB);

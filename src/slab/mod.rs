@@ -3,8 +3,8 @@
 //! ```text
 //! # Role        the slab descriptor (`Slab`) and where its bitmap lies (`ChunkMeta`)
 //! # Accounting  in use + in magazines + free bits == `SizeClass::blocks`
-//! # Invariants  I1: unless `detached` is set, exactly one place has the slab: an owner (current, list or notify
-//!                   stack), the depot's partial set, or the thread that has just taken it from one of these.
+//! # Invariants  I1: unless `detached` is set, exactly one place has the slab: a local heap (current, list or
+//!                   remote-free queue), the depot's partial set, or the thread that has just taken it from one of these.
 //!                   That place is the slab's holder.
 //!               I2: a slab that is detached has no free block, or the thread that released the first block of
 //!                   some word is on its way to queue it.

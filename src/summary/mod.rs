@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! # Role        answers "which is the lowest place at or after this one where there may be something?" by at most two
-//!               words a level, however many places there are. The somethings themselves are elsewhere: slabs on notify
-//!               stacks, partial slabs, free granules, chunks to purge.
+//!               words a level, however many places there are. The somethings themselves are elsewhere: slabs in
+//!               remote-free queues, partial slabs, free granules, chunks to purge.
 //! # Shape       three levels of words; a bit of a level stands for a word of the level below, a bit of the lowest for a
 //!               place
 //! # Invariants  I1: where there is something, the bits of the place are set at all levels, or a thread is on its way:

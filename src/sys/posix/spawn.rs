@@ -12,7 +12,7 @@ use crate::sys::ThreadBody;
 use crate::sys::port::{NEW, READ_WRITE};
 use crate::sys::processor::call_on;
 
-/// Bytes of the thread's stack beyond what the C library needs at least: address space. A turn needs some 8 KiB, but if
+/// Bytes of the thread's stack beyond what the C library needs at least: address space. An epoch needs some 8 KiB, but if
 /// this is the process's last thread, its exit handlers run here; and the program's thread-local data lie here too, so
 /// more is tried where that is not enough. Not the default size, which the C library keeps behind a lock of its own.
 const STACK_BYTES: [usize; 3] = [1 << 20, 16 << 20, 256 << 20];
