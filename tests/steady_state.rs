@@ -80,6 +80,10 @@ const EDGE_WINDOWS_MAX: u32 = 4;
 /// Bytes of a block that stays: more than a chunk, because the allocator has no thread of its own in smaller heaps.
 const KEPT: usize = 5 << 20;
 
+/// Bytes of a block that the second thread had, and of which it has some cached: of a class that no work uses, since nothing
+/// would be given back after the work of a page that the two threads share.
+const SLEEPERS: usize = 3000;
+
 /// Runs `step` all the time, until a while of it could be observed: no more is purged then than is `allowed`.
 ///
 /// A second thread, which sleeps, makes it the allocator's own that purges.
@@ -87,7 +91,7 @@ fn steady(allowed: Allowed, step: impl FnMut()) {
     let (end, is_end) = mpsc::channel::<()>();
     let (begun, is_begun) = mpsc::channel();
     let sleeper = thread::spawn(move || {
-        give(&MAGALLOC, take(&MAGALLOC, 64), 64);
+        give(&MAGALLOC, take(&MAGALLOC, SLEEPERS), SLEEPERS);
         begun.send(()).expect("the main thread");
         let _ = is_end.recv();
     });
