@@ -389,9 +389,10 @@ fn copies() {
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64;
     assert!(stats().cached > 3 * MIB && proc::resident() > 200 * MIB, "{:?}", stats());
     let pid = fork(|| {
-        // Stacks and the data of libraries are some 40 pages; to bring 8 caches home would take more than 100.
+        // Stacks and the data of libraries are some 40 pages, and a page that the parent writes meanwhile is the child's alone
+        // from then on: measured, 59 to 83. To bring 8 caches home would take more than 100.
         let first = proc::private_dirty();
-        assert!(first < 80 * page, "{first} bytes are private right after the fork");
+        assert!(first < 96 * page, "{first} bytes are private right after the fork");
         for _ in 0..1_000 {
             take(64);
         }

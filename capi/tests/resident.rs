@@ -5,11 +5,12 @@ use common::{clean, compile_shared, run, shared_library};
 mod common;
 
 /// Most that `true` has more in memory with the library than without, in KiB; parts of files included, which all
-/// processes share.
-const MORE_KIB_MAX: i64 = 400;
+/// processes share. The kernel brings these in 64 KiB at once, so that it is one such part more or less when code moves: 376
+/// to 428 were measured. A table or a cache that a start touches shows below.
+const MORE_KIB_MAX: i64 = 450;
 
 /// The same without parts of files.
-const MORE_ANONYMOUS_KIB_MAX: i64 = 150;
+const MORE_ANONYMOUS_KIB_MAX: i64 = 64;
 
 /// Processes measured for a median.
 const RUNS: usize = 11;
