@@ -289,9 +289,10 @@ impl Settings {
     /// Takes over `options` but for `disable`, with a soft limit of `soft_limit` bytes; `whole_huge_pages`: see
     /// `keeps_huge_pages_whole`.
     pub fn apply(&self, options: &Options, soft_limit: usize, whole_huge_pages: bool) {
-        for (to, from) in self.stats_file.iter().zip(options.stats_file.as_bytes()) {
-            // ordering: Relaxed; read at the end of the process. What lies behind is zero.
-            to.store(*from, Ordering::Relaxed);
+        // Zeros and all: a longer path may have held before.
+        for (to, from) in self.stats_file.iter().zip(options.stats_file.bytes) {
+            // ordering: Relaxed; read at the end of the process. The last one stays zero.
+            to.store(from, Ordering::Relaxed);
         }
         // ordering: Relaxed, all of it: independent values.
         self.foreign.store(options.foreign as u8, Ordering::Relaxed);
@@ -465,5 +466,16 @@ mod tests {
         assert_eq!(bytes(SoftLimit::CgroupPercent(50), Some(1000)), 500);
         assert_eq!(bytes(SoftLimit::CgroupPercent(50), None), usize::MAX);
         assert_eq!(bytes(SoftLimit::default(), Some(1000)), 850);
+    }
+
+    #[test]
+    fn a_shorter_path_takes_the_place_of_a_longer_one() {
+        let settings = Settings::new();
+        for path in ["/a/longer/path", "/short", ""] {
+            let options = Options { stats_file: Path::new(path.as_bytes()).unwrap(), ..Options::new() };
+            settings.apply(&options, usize::MAX, false);
+            let held = settings.stats_file();
+            assert_eq!(core::ffi::CStr::from_bytes_until_nul(&held).unwrap().to_bytes(), path.as_bytes());
+        }
     }
 }

@@ -26,6 +26,8 @@ fn main() {
         ("live_blocks_outlive_the_library", || ends_well("live_blocks")),
         ("library_left_open_unmaps_all_at_exit", || with_library("left_open").expect_unmapped(0, "main\n")),
         ("copies_do_not_harm_each_other", copies_do_not_harm_each_other),
+        ("end_of_the_process_is_no_unloading_to_a_thread", end_of_the_process_is_no_unloading_to_a_thread),
+        ("exit_in_vfork_is_no_unloading", exit_in_vfork_is_no_unloading),
     ];
     let skipped: &[process::Named] = &[("skipped", || process::skip("this C library never unloads a library"))];
     process::main(
@@ -36,6 +38,8 @@ fn main() {
             ("live_blocks", live_blocks),
             ("left_open", left_open),
             ("other_copy", other_copy),
+            ("only_thread", only_thread),
+            ("vfork", vfork),
         ],
         if cfg!(target_env = "gnu") { tests } else { skipped },
     );
@@ -314,4 +318,55 @@ fn other_copy() {
 fn copies_do_not_harm_each_other() {
     let outcome = with_library("other_copy");
     outcome.expect(0, "main\n", &outcome.stderr);
+}
+
+/// As `with_library`, but the library is there from the program's start.
+fn with_library_at_start(name: &str) -> process::Outcome {
+    process::run(command(name).env(PATH, library()).env("LD_PRELOAD", library()))
+}
+
+/// The main thread ends the process while the only thread that ever had a cache is in the library.
+fn only_thread() {
+    let use_memory = Library::open().function(c"use_memory");
+    let (to, from) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        loop {
+            use_memory(2);
+            let _ = to.send(());
+        }
+    });
+    from.recv().unwrap();
+    say("main\n");
+}
+
+fn end_of_the_process_is_no_unloading_to_a_thread() {
+    with_library_at_start("only_thread").expect_kept(0, "main\n");
+}
+
+/// A program error, see `tests/exit.rs`.
+fn vfork() {
+    extern "C" fn body(_: *mut c_void) -> libc::c_int {
+        // SAFETY: that is what is tested.
+        unsafe { libc::exit(3) }
+    }
+    const BYTES: usize = 100_000;
+    let library = Library::open();
+    let block = std::ptr::with_exposed_provenance::<u8>(library.call(c"leak", BYTES));
+    let mut stack = vec![0_u8; 1 << 20];
+    let end = stack.as_mut_ptr_range().end.cast();
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is the child's until it has ended, before which this thread does not go on.
+    let pid = unsafe { libc::clone(body, end, flags, std::ptr::null_mut()) };
+    let mut status = -1;
+    // SAFETY: `status` is valid.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    assert_eq!(status, 3 << 8);
+    // SAFETY: `leak` has made a block of so many bytes, which nobody frees.
+    assert!(unsafe { std::slice::from_raw_parts(block, BYTES) }.iter().all(|&byte| byte == 7));
+    assert!(library.call(c"use_memory", 4) > 4);
+    say("main\n");
+}
+
+fn exit_in_vfork_is_no_unloading() {
+    with_library_at_start("vfork").expect(0, "main\n", "");
 }

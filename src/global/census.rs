@@ -120,8 +120,8 @@ fn generation_of(noted: u64) -> u32 {
 /// `CLONE_VM` alone), is not noted: it would seem to have vanished. Nobody wants to know where there is never a purging
 /// thread, so no call is made for it there.
 pub(super) fn begin_thread(me: LocalIndex) {
-    if me.get() != 0 && !HEAP.depot().settings.serves_c_library() {
-        exit::note_second_thread();
+    if !HEAP.depot().settings.serves_c_library() {
+        exit::note_thread(me.get() == 0);
     }
     if !HEAP.depot().settings.background_thread() || !is_home() {
         return;

@@ -22,14 +22,16 @@ fn end() {
     arrange_release::<Process>();
 }
 
-/// 1 once a second thread was told of.
-static HAS_THREADS: AtomicU8 = AtomicU8::new(0);
+/// Threads with caches that were told of: none, the first, another one too.
+static TOLD_OF: AtomicU8 = AtomicU8::new(0);
 
-/// There is a second thread with a cache. If this is a library that was there at the program's start, what its constructor
-/// has registered comes too late at the end of the process, and this in time.
-pub(super) fn note_second_thread() {
+/// There is a thread with a cache, the first or another one. If this is a library that was there at the program's start,
+/// what its constructor has registered comes too late at the end of the process, and this in time; for the first thread,
+/// unless a constructor made it.
+pub(super) fn note_thread(is_first: bool) {
+    let now = if is_first { 1 } else { 2 };
     // ordering: Relaxed, both; twice would do no harm.
-    if HAS_THREADS.load(Ordering::Relaxed) == 0 && HAS_THREADS.swap(1, Ordering::Relaxed) == 0 {
+    if TOLD_OF.load(Ordering::Relaxed) < now && TOLD_OF.fetch_max(now, Ordering::Relaxed) < now {
         UNLOADING.begin();
     }
 }
@@ -40,10 +42,9 @@ impl ProcessEnd for Process {
         let is_unloading = UNLOADING.take() && !HEAP.depot().settings.serves_c_library();
         if is_unloading {
             stats_record::unload();
-        } else if census::is_guest() {
-            return;
         }
-        if HEAP.is_closed() {
+        // Also where it looks like an unloading: see `note_thread`.
+        if census::is_guest() || HEAP.is_closed() {
             return;
         }
         stats_record::write_at_end();
