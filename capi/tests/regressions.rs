@@ -189,6 +189,11 @@ fn lines_into_closed_pipes_change_nothing() {
 }
 
 #[test]
+fn line_waits_for_room_among_signals() {
+    expect("reports.c", "line_waits_for_room_among_signals");
+}
+
+#[test]
 fn malloc_stats_is_no_cancellation_point() {
     expect("reports.c", "malloc_stats_is_no_cancellation_point");
 }

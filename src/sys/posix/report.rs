@@ -1,7 +1,7 @@
 //! Lines on standard error, without formatting or allocating.
 
 use super::cancel::NotCancelled;
-use super::errno::KeepErrno;
+use super::errno::{KeepErrno, errno};
 
 /// Parts that a line has at most, its end included. More are left out.
 const PARTS_MAX: usize = 16;
@@ -25,6 +25,8 @@ pub fn line(parts: &[&[u8]]) {
         let written = unsafe { libc::writev(libc::STDERR_FILENO, left.as_ptr(), left.len() as libc::c_int) };
         match usize::try_from(written) {
             Ok(bytes) if bytes > 0 => left = behind(left, bytes),
+            // A signal handler of the program's came while the pipe was full.
+            Err(_) if errno() == libc::EINTR => {}
             // Nobody can be told that standard error cannot be written.
             _ => return pipe_signal.discard(),
         }

@@ -4,6 +4,8 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/time.h>
+#include <sys/wait.h>
 
 /* Makes standard error a pipe that nobody reads. */
 static void close_standard_error(void)
@@ -79,6 +81,47 @@ static void signal_is_held(void)
     CHECK(sigprocmask(SIG_BLOCK, NULL, &held) == 0 && sigismember(&held, SIGPIPE) && is_pending());
 }
 
+static void nothing(int signal)
+{
+    (void)signal;
+}
+
+/* Ends by a report, while standard error has no room for it and signals come. */
+static void report_among_signals(int pipe_end)
+{
+    CHECK(dup2(pipe_end, STDERR_FILENO) == STDERR_FILENO && close(pipe_end) == 0);
+    CHECK(fcntl(STDERR_FILENO, F_SETFL, O_NONBLOCK) == 0);
+    while (write(STDERR_FILENO, ".", 1) == 1)
+        ;
+    CHECK(fcntl(STDERR_FILENO, F_SETFL, 0) == 0);
+    struct sigaction action = {.sa_handler = nothing};
+    struct itimerval often = {{0, 10000}, {0, 10000}};
+    CHECK(sigaction(SIGALRM, &action, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+    void *block = malloc(200000);
+    free(block);
+    free(kept(block));
+}
+
+/* A signal handler that interrupts system calls loses no line. */
+static void line_waits_for_room_among_signals(void)
+{
+    static char text[1 << 16];
+    int ends[2], status;
+    CHECK(pipe(ends) == 0 && fcntl(ends[1], F_SETPIPE_SZ, 4096) > 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        report_among_signals(ends[1]);
+        _exit(0);
+    }
+    CHECK(close(ends[1]) == 0 && usleep(200000) == 0);
+    size_t len = 0;
+    for (ssize_t more; (more = read(ends[0], text + len, sizeof text - 1 - len)) > 0; len += (size_t)more)
+        ;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    CHECK_FOR(strstr(text, "magalloc: ") != NULL && text[len - 1] == '\n', "%zu bytes", len);
+}
+
 static int has_written;
 
 static void *writes_cancelled(void *argument)
@@ -106,4 +149,4 @@ static void malloc_stats_is_no_cancellation_point(void)
 MAIN(SCENARIO(report_into_closed_pipe_aborts), SCENARIO(line_into_closed_pipe_lets_the_program_live),
      SCENARIO(nothing_happens), SCENARIO(line_into_closed_pipe_raises_no_held_signal),
      SCENARIO(line_into_closed_pipe_keeps_a_held_signal), SCENARIO(signal_is_held),
-     SCENARIO(malloc_stats_is_no_cancellation_point))
+     SCENARIO(line_waits_for_room_among_signals), SCENARIO(malloc_stats_is_no_cancellation_point))
