@@ -174,6 +174,11 @@ fn malloc_in_vfork_child_does_not_stop_the_parent() {
 }
 
 #[test]
+fn first_malloc_in_vfork_child_does_not_stop_the_parent() {
+    expect_with("purging.c", "first_malloc_in_vfork_child_does_not_stop_the_parent", &[SHORT_DELAY], "");
+}
+
+#[test]
 fn report_into_closed_pipe_aborts() {
     for mode in MODES {
         let outcome = outcome("reports.c", mode, "report_into_closed_pipe_aborts", &[]);

@@ -80,8 +80,13 @@ pub(super) fn was_told() -> bool {
     HERE.told.load(Ordering::Relaxed) != 0
 }
 
-/// Is this the process whose memory it is? Not in a child of `vfork`, which has its parent's.
+/// Is this the process whose memory it is? Not in a child of `vfork`, which has its parent's, and must not be what is
+/// noted for it.
 pub(super) fn is_home() -> bool {
+    // ordering: Relaxed, a number.
+    if HERE.generation.load(Ordering::Relaxed) == 0 && is_guest() {
+        return false;
+    }
     generation();
     // ordering: Relaxed, a number.
     HERE.process.load(Ordering::Relaxed) == process_id()

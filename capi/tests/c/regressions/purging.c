@@ -214,7 +214,33 @@ static void malloc_in_vfork_child_does_not_stop_the_parent(void)
     _exit(0);
 }
 
+/* In the child of a thread that never called malloc, nothing is known of the process yet. */
+static void *forks_before_its_first_malloc(void *argument)
+{
+    pid_t forked = fork();
+    CHECK(forked >= 0);
+    if (forked != 0) {
+        wait_for(forked);
+        return argument;
+    }
+    void *volatile taken[1];
+    wait_for(allocate_in_vfork_child(taken, 1, "/nonexistent"));
+    begin_second_thread();
+    begin_second_thread();
+    kept(small_blocks(40 * MIB));
+    CHECK_FOR(threads() == 4, "%d", threads());
+    _exit(0);
+}
+
+static void first_malloc_in_vfork_child_does_not_stop_the_parent(void)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, forks_before_its_first_malloc, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 MAIN(SCENARIO(small_heap_has_no_thread), SCENARIO(thread_comes_and_goes_with_a_large_heap),
      SCENARIO(main_thread_leaves_a_large_heap), SCENARIO(last_thread_leaves_a_large_heap),
      SCENARIO(malloc_is_no_cancellation_point), SCENARIO(fork_is_no_cancellation_point),
-     SCENARIO(malloc_in_vfork_child_does_not_stop_the_parent))
+     SCENARIO(malloc_in_vfork_child_does_not_stop_the_parent),
+     SCENARIO(first_malloc_in_vfork_child_does_not_stop_the_parent))
