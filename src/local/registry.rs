@@ -253,6 +253,15 @@ impl ThreadRegistry {
         taken
     }
 
+    /// Before the caller gives a local heap up: it is not lost, though a signal handler's fork, from which the caller went on in
+    /// the child, took it for lost while it was in the caller's hand.
+    fn forget_lost(&self, me: LocalIndex) {
+        // ordering: Relaxed, as in `take_lost`.
+        if self.any_lost.load(Ordering::Relaxed) != 0 && self.lost.has(me.get()) {
+            self.lost.remove(me.get());
+        }
+    }
+
     /// Puts a slab that the caller holds on the remote-free queue of local heap number `number`, if it was made.
     ///
     /// # Errors
@@ -367,6 +376,7 @@ impl<P: Pages> Shared<'_, P> {
         if !IndexSet::<PARKED_WORDS>::fits(me.get()) {
             return false;
         }
+        self.registry.forget_lost(me);
         self.registry.parked.put(me.get());
         // An epoch takes what nobody has adopted by then.
         self.depot.raise(PurgeRequest::Raised);
@@ -377,6 +387,7 @@ impl<P: Pages> Shared<'_, P> {
     pub fn abandon(self, me: LocalIndex) {
         give_chain(self.depot, self.registry.slabs(me).remote_frees.close());
         self.give_all(me);
+        self.registry.forget_lost(me);
         self.registry.abandoned.put(me.get());
     }
 
@@ -415,9 +426,9 @@ impl<P: Pages> Shared<'_, P> {
         let now = self.depot.os.now_ms();
         // ordering: Relaxed, a place to begin; two threads at the same one do no harm.
         let from = registry.looked.load(Ordering::Relaxed) as usize;
-        registry.looked.store((from + IDLE_LOOKS) as u32, Ordering::Relaxed);
+        registry.looked.store(from.wrapping_add(IDLE_LOOKS) as u32, Ordering::Relaxed);
         for look in 0..IDLE_LOOKS.min(made) {
-            let index = LocalIndex(((from + look) % made) as u32);
+            let index = LocalIndex((from.wrapping_add(look) % made) as u32);
             if registry.cache(index).is_idle(class, now) && registry.slabs(index).give_class(self.depot, class) {
                 return;
             }

@@ -183,6 +183,29 @@ fn the_child_of_a_fork_has_what_rested() {
 }
 
 #[test]
+fn what_a_thread_had_in_hand_at_a_fork_is_not_lost_when_it_goes_on() {
+    let heap = heap(&Options::new());
+    let (me, gone) = (begin(&heap), begin(&heap));
+    let blocks = allocate(&heap, &gone, 50);
+    free(&heap, &gone, blocks);
+    // A signal handler forks while its thread brings home what another one left, and returns in the child, too.
+    heap.note_fork(Some(me.me));
+    heap.unregister(&gone);
+    let next = begin(&heap);
+    assert_eq!(next.me, gone.me);
+    let blocks = allocate(&heap, &next, 50);
+    free(&heap, &next, blocks);
+    let left = next.cache.blocks(class());
+    let large = heap.allocate_large(CHUNK_BYTES, 8, false);
+    assert!(left > 0 && next.cache.blocks(class()) == left, "it is the next thread's, and not lost");
+    heap.free_large(large);
+    assert_eq!(heap.stats().threads, 2);
+    heap.unregister(&next);
+    heap.unregister(&me);
+    release(&heap);
+}
+
+#[test]
 fn a_large_cache_does_not_rest() {
     let heap = heap(&Options::new());
     let cached = begin(&heap);
