@@ -14,6 +14,7 @@ use crate::pagemap::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;
 use crate::size_class::shape;
 use crate::slab::SpanKind;
+use crate::sync::{Ordering, fence};
 use crate::sys::Pages;
 use crate::units::{ClassIndex, GranuleIndex};
 
@@ -75,6 +76,8 @@ impl<P: Pages> Depot<P> {
         }
         if any_dirty {
             // A purge may have looked for slabs before, and for free granules after this became one.
+            // ordering: SeqCst [NOTE] the bitmap is filled by stores, and a note looks after a read-modify-write.
+            fence(Ordering::SeqCst);
             self.note_freed_in(slab.region(), slab.granule.chunk());
         }
         Some(slab)
