@@ -290,9 +290,9 @@ impl Settings {
     /// `keeps_huge_pages_whole`.
     pub fn apply(&self, options: &Options, soft_limit: usize, whole_huge_pages: bool) {
         // Zeros and all: a longer path may have held before.
-        for (to, from) in self.stats_file.iter().zip(options.stats_file.bytes) {
+        for (to, from) in self.stats_file.iter().zip(&options.stats_file.bytes) {
             // ordering: Relaxed; read at the end of the process. The last one stays zero.
-            to.store(from, Ordering::Relaxed);
+            to.store(*from, Ordering::Relaxed);
         }
         // ordering: Relaxed, all of it: independent values.
         self.foreign.store(options.foreign as u8, Ordering::Relaxed);
