@@ -180,13 +180,13 @@ fn refuse_each(space: Space, refuse: fn(u64) -> Refuse) -> usize {
 
 #[test]
 fn a_refused_call_loses_nothing() {
-    assert_eq!(refuse_each(Space::Plenty, Refuse::PurgeRequest), 0, "one refusal is made good by a second attempt");
+    assert_eq!(refuse_each(Space::Plenty, Refuse::Call), 0, "one refusal is made good by a second attempt");
 }
 
 #[test]
 fn a_refused_call_loses_nothing_where_address_space_is_scarce() {
     assert_eq!(
-        refuse_each(Space::Limited(1, 512 << 20), Refuse::PurgeRequest),
+        refuse_each(Space::Limited(1, 512 << 20), Refuse::Call),
         0,
         "one refusal is made good by a second attempt"
     );

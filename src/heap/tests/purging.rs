@@ -241,7 +241,7 @@ fn a_kernel_that_gives_back_one_range_at_a_time_is_asked_so() {
     freed.iter().for_each(|&block| free(&heap, &cached, class, block));
     heap.flush(&cached);
     // The call for several ranges is the first one, and not asked for again.
-    heap.depot().os.pages().refuse(Refuse::PurgeRequest(1));
+    heap.depot().os.pages().refuse(Refuse::Call(1));
     heap.purge().epoch(Due::All, || false);
     assert!(heap.depot().os.pages().has_refused());
     assert!(resident(&heap) <= kept.len() + 1, "{} pages for {} blocks", resident(&heap), kept.len());

@@ -52,7 +52,7 @@ const LEAST: Capabilities = Capabilities {
 pub(crate) enum Refuse {
     None,
     /// That call only.
-    PurgeRequest(u64),
+    Call(u64),
     /// That call and all after it.
     From(u64),
 }
@@ -167,7 +167,7 @@ impl FakePages {
     pub(crate) fn refuse(&self, what: Refuse) {
         let (first, last) = match what {
             Refuse::None => (u64::MAX, 0),
-            Refuse::PurgeRequest(number) => (number, number),
+            Refuse::Call(number) => (number, number),
             Refuse::From(number) => (number, u64::MAX),
         };
         self.calls.store(0, Ordering::SeqCst);
