@@ -45,7 +45,7 @@ const _: () = assert!(GROUP_CHUNKS.is_multiple_of(HUGE_PAGE_CHUNKS));
 
 /// What is given back only whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whole {
+enum Whole {
     /// Granules.
     Granules,
     /// Huge pages, where they are kept whole.
@@ -108,13 +108,21 @@ impl<P: Pages> Depot<P> {
     pub(super) fn keep_bound(&self) {
         let (dirty, most) = (self.dirty_bytes(), self.dirty_bound());
         // ordering: Relaxed, a hint that spares walks which find nothing.
-        if dirty > most && dirty - most > self.stuck.load(Ordering::Relaxed) {
+        if dirty > most
+            && dirty - most > self.stuck.load(Ordering::Relaxed)
+            // Amid a fork, what is claimed would be lost in the child: the next one that frees does it.
+            && let Some(walk) = self.in_flight.take_up()
+        {
             let slack = (most / DIRTY_SLACK_SHARE).max(DIRTY_SLACK_MIN);
             if self.purge_down_to(most.saturating_sub(slack), Whole::HugePages) {
                 self.warm.note_given(self.os.now_ms());
             }
-            // ordering: Relaxed, as above.
-            self.stuck.store(self.dirty_bytes().saturating_sub(most), Ordering::Relaxed);
+            let is_through = !self.in_flight.is_awaited();
+            self.in_flight.put_down(walk);
+            if is_through {
+                // ordering: Relaxed, as above.
+                self.stuck.store(self.dirty_bytes().saturating_sub(most), Ordering::Relaxed);
+            }
         }
         if self.is_pressed() {
             self.raise(PurgeRequest::Urgent);
@@ -175,13 +183,24 @@ impl<P: Pages> Depot<P> {
         }
     }
 
+    /// At the hard limit, where there is no time for a fork to end: `purge_down_to`, by granules.
+    pub(super) fn purge_at_limit(&self, most: usize) -> bool {
+        let walk = self.in_flight.take_up();
+        let purged = self.purge_down_to(most, Whole::Granules);
+        if let Some(walk) = walk {
+            self.in_flight.put_down(walk);
+        }
+        purged
+    }
+
     /// Gives pages of free granules back until at most `most` bytes of them are dirty. `false`: none were given back.
-    pub fn purge_down_to(&self, most: usize, whole: Whole) -> bool {
+    fn purge_down_to(&self, most: usize, whole: Whole) -> bool {
         let (mut purged_any, mut refusals) = (false, 0);
         for number in (0..REGIONS_MAX).rev() {
             let Some(region) = self.regions.get(number) else { continue };
             for chunk in region.committed_chunks().rev() {
-                if self.dirty_bytes() <= most {
+                // Down to a bound there is time; at the hard limit there is not.
+                if self.dirty_bytes() <= most || whole == Whole::HugePages && self.in_flight.is_awaited() {
                     return purged_any;
                 }
                 let purged = match whole {

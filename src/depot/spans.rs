@@ -13,7 +13,7 @@ use crate::chunk::span_map::Start;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::purge::signal::PurgeSignal;
 use crate::depot::budget::Budget;
-use crate::depot::dirty::{Whole, for_each_run};
+use crate::depot::dirty::for_each_run;
 use crate::depot::groups::{Groups, Wanted};
 use crate::purge::in_flight::InFlight;
 use crate::depot::magazines::MagazinePool;
@@ -140,7 +140,7 @@ impl<P: Pages> Depot<P> {
     /// At the hard limit: gives back what is free and dirty, which counts too, so that `bytes` fit. `false`: to try again
     /// would be in vain.
     fn make_room(&self, bytes: usize) -> bool {
-        let purged = self.purge_down_to(self.dirty_bytes().saturating_sub(bytes), Whole::Granules);
+        let purged = self.purge_at_limit(self.dirty_bytes().saturating_sub(bytes));
         // Another thread may have given back meanwhile what this one was going to.
         purged || self.budget.held().saturating_add(bytes) <= self.settings.hard_limit()
     }

@@ -1,5 +1,5 @@
-//! Whether a purging walk, or who takes other threads' stashes, has anything in flight: blocks and granules that are free, but
-//! that nobody can have just now.
+//! Whether a purging walk, a purge down to the bound, or who takes other threads' stashes, has anything in flight: blocks and
+//! granules that are free, but that nobody can have just now.
 //!
 //! ```text
 //! # Role        keeps the walk and forks apart (what is in flight at a fork would be lost in the child), and tells a
@@ -75,6 +75,12 @@ impl InFlight {
     pub fn begin_fork(&self) {
         // ordering: SeqCst [FORK] pairs with `take_up`.
         self.forks.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Is a fork under way, at some moment? It waits for who has something in flight.
+    pub fn is_awaited(&self) -> bool {
+        // ordering: Relaxed, a hint to be quick.
+        self.forks.load(Ordering::Relaxed) != 0
     }
 
     /// Has every walk put down what it had?

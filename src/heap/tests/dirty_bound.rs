@@ -64,6 +64,19 @@ fn a_low_bound_of_the_users_holds() {
 }
 
 #[test]
+fn amid_a_fork_nothing_is_given_back_and_after_it_the_bound_holds() {
+    let heap = heap(&Options { dirty_bytes_max: MIB, ..Options::new() });
+    let (block, next) = (take(&heap, 100 * MIB), take(&heap, MIB / 4));
+    heap.depot().in_flight.begin_fork();
+    heap.free_large(block);
+    assert_eq!((dirty(&heap), heap.stats().purges), (100 * MIB, 0), "the child would have lost what was claimed");
+    heap.depot().in_flight.end_fork();
+    heap.free_large(next);
+    assert!(dirty(&heap) <= MIB && heap.depot().in_flight.is_empty());
+    release(&heap);
+}
+
+#[test]
 fn nothing_is_given_back_unasked_where_the_delay_never_ends() {
     let heap = heap(&Options { purge_delay_ms: u32::MAX, ..Options::new() });
     free_all(&heap, (0..400).map(|_| take(&heap, MIB / 4)).collect());
