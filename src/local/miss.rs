@@ -57,6 +57,8 @@ impl<P: Pages> LocalHeap<'_, P> {
         let place = state.count_miss(Way::Out);
         match self.cache.loaded(class) {
             None => {
+                // Others take the slabs of a class that seems never to have missed.
+                let _ = self.is_frequent(class);
                 if !self.load_first(class, place) {
                     return self.shared.take_one(class);
                 }

@@ -85,6 +85,19 @@ fn slabs_that_idle_threads_keep_are_used_before_new_memory() {
 }
 
 #[test]
+fn a_thread_keeps_the_slab_of_its_first_miss() {
+    let heap = heap();
+    let class = size_class::class_of(64, 8).expect("a small size");
+    heap.depot().os.pages().pass_ms(1000);
+    let threads: Vec<_> = (0..8).map(|_| heap.register().expect("memory")).collect();
+    let blocks: Vec<_> = threads.iter().map(|cached| allocate(&heap, cached, class)).collect();
+    assert_eq!(heap.stats().slabs as usize, threads.len(), "nobody took another one's for idle");
+    blocks.into_iter().zip(&threads).for_each(|(block, cached)| free(&heap, cached, class, block));
+    threads.iter().for_each(|cached| heap.unregister(cached));
+    release(&heap);
+}
+
+#[test]
 fn few_threads_have_what_they_want() {
     let heap = heap();
     let threads: Vec<_> = (0..8).map(|_| heap.register().expect("memory")).collect();
