@@ -121,7 +121,7 @@ fn a_cache_rests() {
     ending.join().unwrap();
     let home = needy.join().unwrap();
     let kept = own.map_or(0, |number| owners.owners[number].own(core::mem::take));
-    // The model's end: whoever comes next takes what rests still.
+    // The model's end: whoever comes next takes what is parked still.
     assert_eq!(home + kept + owners.flush_parked(), BLOCKS, "blocks are lost, or there twice");
     owners.check(own);
 }
@@ -145,7 +145,7 @@ fn a_new_owner_is_notified_at_once() {
     });
     let (len, remote_frees, _) = &*made;
     let link = AtomicU32::new(0);
-    // `ThreadRegistry::slabs_hinted` and `notify`.
+    // `ThreadRegistry::slabs_hinted` and `push_remote_free`.
     let pushed = len.load(Ordering::Acquire) > 0
         && remote_frees.push(slab, |next| link.store(SlabId::raw_option(next), Ordering::Relaxed)).is_ok();
     let taken = begin.join().unwrap().or_else(|| remote_frees.take_all());

@@ -232,7 +232,7 @@ impl<P: Pages> Heap<P> {
                 self.allocate_late(bytes, 1 << bytes.trailing_zeros())
             }
             Some(local) => {
-                // The caller may have looked before it got this cache, which may be one that parked.
+                // The caller may have looked before it got this cache, which may be one that was parked.
                 let block = local.pop(class);
                 if block.is_null() { local.allocate(class) } else { block }
             }

@@ -94,7 +94,7 @@ fn caches_of_gone_threads_are_adopted_but_for_what_is_in_doubt() {
     release(&heap);
 }
 
-/// What the purging thread does while the program does `work` in each epoch: a turn, if the purge signal is raised.
+/// What the purging thread does while the program does `work` in each round: an epoch, if the purge signal is raised.
 fn turns(heap: &Heap<FakePages>, count: usize, mut work: impl FnMut()) {
     for _ in 0..count {
         heap.depot().os.pages().pass_ms(DELAY_MS / 2);

@@ -38,7 +38,7 @@ fn a_new_slab_costs_the_same_with_many_threads() {
             free(&heap, freer, class, block);
         }
         heap.flush(&cached);
-        // Those that were remote_frees are found once.
+        // Those with slabs in their remote-free queues are found once.
         steps_of_slabs(&heap, &cached);
         let steps = steps_of_slabs(&heap, &cached);
         others.iter().for_each(|other| heap.unregister(other));

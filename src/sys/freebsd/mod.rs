@@ -9,10 +9,8 @@ mod process;
 mod threads;
 
 pub use super::posix::*;
-#[cfg(not(loom))]
-pub(crate) use end::at_begin_and_end;
-pub use end::{Loader, Unloading, Wiped, arrange_release, flush_stdio, other_threads};
+pub use end::{Loader, Unloading, arrange_release, other_threads};
 pub use pages::SystemPages;
-pub(in crate::sys) use pages::{NEW, READ_WRITE};
+pub(in crate::sys) use pages::{NEW, wipe_in_children};
 pub use process::{errno_location, has_more_rights, program_path};
 pub use threads::{is_alive, is_as_known, name_thread, thread_id, wait, wake};

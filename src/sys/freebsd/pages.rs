@@ -2,6 +2,7 @@
 
 use crate::config::GRANULE_BYTES;
 use crate::sys::posix::errno::{KeepErrno, errno};
+use crate::sys::posix::mapping::{READ_WRITE, map_anywhere};
 use crate::sys::{Capabilities, NotMapped, Pages};
 use core::ptr::NonNull;
 
@@ -26,13 +27,6 @@ const LOWEST: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(32) } else { 1
 
 /// How new memory is mapped: the process's own, and zero.
 pub(in crate::sys) const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANON;
-pub(in crate::sys) const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
-
-fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
-    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-    let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, NEW, -1, 0) };
-    if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
-}
 
 /// Unmaps a range.
 ///
@@ -41,6 +35,15 @@ fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
 unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
     // SAFETY: the caller's promise.
     unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+}
+
+/// Has the kernel wipe pages in children: minherit(2).
+///
+/// # Safety
+/// The pages are the caller's, and zero is valid there.
+pub(in crate::sys) unsafe fn wipe_in_children(start: *mut libc::c_void, bytes: usize) {
+    // SAFETY: the caller's promise. Contents stay in this process.
+    unsafe { libc::minherit(start, bytes, libc::INHERIT_ZERO) };
 }
 
 /// The time of a clock.

@@ -26,32 +26,6 @@ use crate::sync::{AtomicU8, Ordering};
 use crate::sys::ProcessEnd;
 use crate::sys::posix::cancel::NotCancelled;
 
-/// Has the C library call `$begin` when the program, or the library that this is linked into, begins, and `$end` when it
-/// ends. Both are functions without arguments.
-#[cfg(not(loom))]
-macro_rules! at_begin_and_end {
-    ($begin:path, $end:path) => {
-        extern "C" fn at_begin() {
-            $begin();
-        }
-
-        #[used]
-        #[unsafe(link_section = ".init_array")]
-        static AT_BEGIN: extern "C" fn() = at_begin;
-
-        extern "C" fn at_end() {
-            $end();
-        }
-
-        // The number sorts it before all others, and they are run backwards.
-        #[used]
-        #[unsafe(link_section = ".fini_array.00000")]
-        static AT_END: extern "C" fn() = at_end;
-    };
-}
-#[cfg(not(loom))]
-pub(crate) use at_begin_and_end;
-
 /// From `$end` of `at_begin_and_end`: calls `E::end_of_process` as late as the platform allows.
 pub fn arrange_release<E: ProcessEnd>() {
     if !c_library::call_last(last_handler::<E>) {
@@ -104,12 +78,6 @@ extern "C" fn note_end(unloading: *mut libc::c_void) {
 
 extern "C" fn last_handler<E: ProcessEnd>(_argument: *mut libc::c_void) {
     E::end_of_process();
-}
-
-/// Writes out all that stdio still has to write.
-pub fn flush_stdio() {
-    // SAFETY: null means all streams.
-    unsafe { libc::fflush(core::ptr::null_mut()) };
 }
 
 /// Times that `other_threads` looks again while threads are still ending, and the pause between two looks, in

@@ -12,16 +12,12 @@ mod pages;
 mod program;
 mod read;
 mod thread;
-mod wiped;
 
 pub use super::posix::*;
-#[cfg(not(loom))]
-pub(crate) use end::at_begin_and_end;
-pub use end::{Unloading, arrange_release, flush_stdio, other_threads};
+pub use end::{Unloading, arrange_release, other_threads};
 pub use futex::{name_thread, wait, wake};
 pub use loader::Loader;
 pub use pages::SystemPages;
-pub(in crate::sys) use pages::{NEW, READ_WRITE};
+pub(in crate::sys) use pages::{NEW, wipe_in_children};
 pub use program::{errno_location, has_more_rights, program_path};
 pub use thread::{is_alive, is_as_known, thread_id};
-pub use wiped::Wiped;

@@ -11,7 +11,8 @@
 //! # Checked by  heap::tests::moving, tests/system_calls.rs
 //! ```
 
-use super::pages::{NEW, READ_WRITE, SystemPages};
+use super::pages::{NEW, SystemPages};
+use crate::sys::posix::mapping::READ_WRITE;
 use crate::sys::posix::errno::{KeepErrno, errno};
 use crate::config::GRANULE_BYTES;
 use crate::sys::{Pages, Relocated, Renewed};

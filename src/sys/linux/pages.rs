@@ -3,6 +3,7 @@
 use super::moving;
 use crate::config::{GRANULE_BYTES, HUGE_PAGE_BYTES};
 use crate::sys::posix::errno::{KeepErrno, errno};
+use crate::sys::posix::mapping::{READ_WRITE, map_anywhere};
 use crate::sys::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
@@ -202,13 +203,6 @@ unsafe impl Pages for SystemPages {
 
 /// How new memory is mapped: the process's own, zero, and charged page by page as it is used.
 pub(in crate::sys) const NEW: libc::c_int = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-pub(in crate::sys) const READ_WRITE: libc::c_int = libc::PROT_READ | libc::PROT_WRITE;
-
-fn map_anywhere(bytes: usize, access: libc::c_int) -> Option<NonNull<u8>> {
-    // SAFETY: a new mapping at a place of the kernel's choice touches nothing that exists.
-    let start = unsafe { libc::mmap(core::ptr::null_mut(), bytes, access, NEW, -1, 0) };
-    if start == libc::MAP_FAILED { None } else { NonNull::new(start.cast()) }
-}
 
 /// Unmaps a range.
 ///
@@ -221,6 +215,15 @@ unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
         // SAFETY: as above.
         unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
     }
+}
+
+/// Has the kernel (Linux 4.14) wipe pages in children that have memory of their own.
+///
+/// # Safety
+/// The pages are the caller's, and zero is valid there.
+pub(in crate::sys) unsafe fn wipe_in_children(start: *mut libc::c_void, bytes: usize) {
+    // SAFETY: the caller's promise. Contents stay in this process.
+    unsafe { libc::madvise(start, bytes, libc::MADV_WIPEONFORK) };
 }
 
 /// Processor time of the calling thread, in microseconds. A system call, as the kernel's own page does not tell it, but one

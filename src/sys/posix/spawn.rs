@@ -9,7 +9,8 @@
 use super::cancel::NotCancelled;
 use super::errno::KeepErrno;
 use crate::sys::ThreadBody;
-use crate::sys::port::{NEW, READ_WRITE};
+use super::mapping::READ_WRITE;
+use crate::sys::port::NEW;
 use crate::sys::processor::call_on;
 
 /// Bytes of the thread's stack beyond what the C library needs at least: address space. An epoch needs some 8 KiB, but if

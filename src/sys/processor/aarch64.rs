@@ -1,18 +1,8 @@
 //! aarch64.
 
+pub use super::without_index::without_index;
 use core::arch::asm;
 use core::ffi::c_void;
-
-/// The same address, but in a register of its own.
-#[inline(always)]
-#[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read or written through it there")]
-pub fn without_index<T>(mut address: *const T) -> *const T {
-    // SAFETY: no instruction; the value is only hidden from the optimiser.
-    unsafe {
-        asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
-    }
-    address
-}
 
 /// Calls `work` with the stack that ends at `stack`.
 ///

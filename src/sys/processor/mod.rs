@@ -12,6 +12,8 @@
 mod aarch64;
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 mod other;
+#[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
+mod without_index;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86_64;
 

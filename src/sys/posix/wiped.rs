@@ -1,6 +1,7 @@
 //! Memory of which a child process does not get a copy: it reads as zero there, whoever made the child, and how.
 
-use crate::sys::posix::errno::KeepErrno;
+use super::errno::KeepErrno;
+use crate::sys::port::wipe_in_children;
 
 /// A value that fills whole pages, so that nothing else is wiped with it. All zero must be a value.
 #[cfg_attr(any(target_arch = "x86_64", target_arch = "x86"), repr(align(4096)))]
@@ -14,12 +15,11 @@ impl<T> Wiped<T> {
         Self(value)
     }
 
-    /// Has the kernel (Linux 4.14) wipe it in children that have memory of their own; that of `vfork` has not. A hint.
+    /// Has the kernel wipe it in children that have memory of their own; that of `vfork` has not. A hint.
     pub fn arrange(&'static self) {
         let _errno = KeepErrno::new();
-        let start = core::ptr::from_ref(self).cast_mut().cast();
-        // SAFETY: whole pages of ours: where the kernel's are larger than the alignment, it refuses. Contents stay.
-        unsafe { libc::madvise(start, size_of::<Self>(), libc::MADV_WIPEONFORK) };
+        // SAFETY: whole pages of ours; where the kernel's are larger than the alignment, it refuses.
+        unsafe { wipe_in_children(core::ptr::from_ref(self).cast_mut().cast(), size_of::<Self>()) };
     }
 }
 
