@@ -3,12 +3,12 @@
 //! ```text
 //! # Role        malloc and free of the fast path (`pop`, `push`), and what happens when the loaded magazine is empty
 //!               or full (`miss`); the full magazines behind (`local::stash`); how much is kept (`sizing`); what others
-//!               may do with a cache (`others`)
+//!               may do with a cache (`steal`)
 //! # Accounting  blocks cached of a class = blocks in the loaded magazine + blocks in the stash; bytes granted to
 //!               all classes together stay within `Options::cache_bytes_max`, and those of all caches within a bound of
 //!               their own (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
-//!                   statistics, so all of it is Relaxed atomics, which cost what plain memory costs.
+//!                   statistics, and to see whether a class is idle, so all of it is Relaxed atomics, which cost what plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
 //!                   into the dummy magazine, which looks empty to malloc and full to free.
 //!               I3: while `busy` names a class, that class may be in a state that no other thread could take over, as
@@ -40,7 +40,7 @@ pub(super) const fn dummy_top() -> *mut Slot {
 /// What malloc and free of a thread without a cache look at: every class empty and full.
 pub static NO_CACHE: Tops = Tops([const { AtomicPtr::new(dummy_top()) }; KindByte::COUNT]);
 
-/// Per class: the slot behind the newest block of the loaded magazine. By use byte: what is no slab is a class whose
+/// Per class: the slot behind the newest block of the loaded magazine. By kind byte: what is no slab is a class whose
 /// magazine is always the dummy, so that a free of it finds no room.
 #[derive(Debug)]
 #[repr(transparent)]

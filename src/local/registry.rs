@@ -8,8 +8,9 @@
 //!               I2: the slabs in `current`, `list` and the remote-free queue are queued, and this local heap holds them.
 //!               I3: a parked local heap is nobody's; it has what its last thread left, remote-free queue open, as if that
 //!                   thread idled. Whoever takes its number has it, and its cache.
-//! # Fork        the thread may vanish at any instruction; what it leaves is a local heap all the same: the slab in its hand
-//!               is lost, `current` and `list` are whole
+//! # Fork        the thread may vanish at any instruction; what it leaves is a local heap all the same. What it had in its
+//!               hand is lost: a slab, or the current one and the list of a class (up to `OWNER_LIST_MAX` + 1 slabs), its own
+//!               or those that it was taking from an idle thread
 //! # Not here    where slabs come from (see `fill`), giving blocks back (see `flush`)
 //! ```
 

@@ -128,7 +128,9 @@ impl ClassCache {
 
     /// Has the class not missed for a while, as far as others can tell?
     fn is_idle(&self, now_ms: u64) -> bool {
-        ((now_ms / STEP_MS) as u16).wrapping_sub(self.step()) >= IDLE_STEPS
+        // A step ahead: the thread has missed since the caller read the clock.
+        let passed = ((now_ms / STEP_MS) as u16).wrapping_sub(self.step());
+        passed >= IDLE_STEPS && passed != u16::MAX
     }
 
     /// Counts a miss in the clock's step of that time. Were there so many that a larger cache pays?
