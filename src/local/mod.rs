@@ -6,7 +6,7 @@
 //!               much a thread may cache; `registry`: all local heaps, and which thread has which; `kept`: slabs
 //!               that a local heap keeps; `remote_free`: how slabs
 //!               reach the local heap that fills from them; `steal`: what other threads may take of a local heap;
-//!               `index_set`: sets of local heaps
+//!               `index_set`: sets of local heaps; `switch`: how all threads are sent to their slow paths
 //! # Types       `LocalHeap`: the calling thread's handle. `Shared`: what all local heaps share, and what anyone may do.
 //! # Remote free a block that another thread has allocated goes to the freeing thread's magazine like any other. A flush
 //!               brings it home to the bitmap of its slab. If it is the first free block there, the slab goes to the
@@ -18,6 +18,7 @@ pub mod index_set;
 pub mod kept;
 pub mod remote_free;
 pub mod stash;
+pub mod switch;
 
 #[cfg(not(loom))]
 mod cache;
