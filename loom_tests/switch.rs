@@ -59,7 +59,7 @@ impl Process {
     fn call(&self) -> bool {
         let is_slow = core::ptr::eq(self.view.get(), &raw const DUMMY);
         if is_slow && self.switch.mode() == OFF {
-            self.switch.settle(&self.view, &raw const OWN, &raw const DUMMY);
+            self.switch.settle_reached(&self.reach, &raw const OWN, &raw const DUMMY);
         }
         is_slow
     }

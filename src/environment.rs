@@ -129,6 +129,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "1: the system's allocator serves everything, to compare or to retreat",
     |options, value| put(&mut options.disable, switch(value));
 
+    "COUNTING", "0 or 1", "0",
+    "1: every allocation and free is counted from the start, some 10 ns each; a program can turn it on and off",
+    |options, value| put(&mut options.counting, switch(value));
+
     "CHILDREN", "0 or 1", "1",
     "0: the preloaded library leaves the environment, so that it is not inherited",
     |options, value| put(&mut options.children, switch(value));

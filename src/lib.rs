@@ -95,13 +95,21 @@ modelled! { depot local }
 mod heap;
 
 #[cfg(not(loom))]
+mod mode;
+
+#[cfg(not(loom))]
 mod global;
 
 #[cfg(not(loom))]
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
-pub use global::{Magalloc, check, class_stats, flush_thread, keeps_deepbind, purge_all, stats, stays_in_environment};
+pub use global::{
+    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, purge_all, set_counting, stats,
+    stays_in_environment,
+};
 #[cfg(not(loom))]
 pub use heap::{ClassStats, Stats};
+#[cfg(not(loom))]
+pub use mode::CallCounts;
 #[cfg(not(loom))]
 pub use options::{AtExit, Foreign, HugePages, SoftLimit};

@@ -134,6 +134,7 @@ pub struct Options<P = Path> {
     /// Whether variables of the environment may overrule the others.
     pub(crate) environment: bool,
     pub(crate) disable: bool,
+    pub(crate) counting: bool,
     pub(crate) foreign: Foreign,
     pub(crate) children: bool,
     pub(crate) keep_deepbind: bool,
@@ -177,6 +178,7 @@ impl OptionsInCode {
         Options {
             environment: self.environment,
             disable: self.disable,
+            counting: self.counting,
             foreign: self.foreign,
             children: self.children,
             keep_deepbind: self.keep_deepbind,
@@ -201,6 +203,7 @@ impl OptionsInCode {
         Self {
             environment: true,
             disable: false,
+            counting: false,
             foreign: Foreign::Abort,
             children: true,
             keep_deepbind: false,
@@ -243,7 +246,6 @@ impl Default for Options {
 /// The options of a heap.
 #[derive(Debug)]
 pub struct Settings {
-    disable: AtomicU8,
     foreign: AtomicU8,
     children: AtomicU8,
     keep_deepbind: AtomicU8,
@@ -267,7 +269,6 @@ impl Settings {
     pub const fn new() -> Self {
         let options = Options::new();
         Self {
-            disable: AtomicU8::new(options.disable as u8),
             foreign: AtomicU8::new(options.foreign as u8),
             children: AtomicU8::new(options.children as u8),
             keep_deepbind: AtomicU8::new(options.keep_deepbind as u8),
@@ -286,7 +287,7 @@ impl Settings {
         }
     }
 
-    /// Takes over `options` but for `disable`, with a soft limit of `soft_limit` bytes; `whole_huge_pages`: see
+    /// Takes over `options` but for the modes, with a soft limit of `soft_limit` bytes; `whole_huge_pages`: see
     /// `keeps_huge_pages_whole`.
     pub fn apply(&self, options: &Options, soft_limit: usize, whole_huge_pages: bool) {
         // Zeros and all: a longer path may have held before.
@@ -336,19 +337,6 @@ impl Settings {
             (b" hard_limit", self.hard_limit() == options.hard_limit),
         ];
         named.iter().filter(|(_, same)| !same).for_each(|(name, _)| found(name));
-    }
-
-    /// From now on the system's allocator serves what is asked for.
-    pub fn disable(&self) {
-        // ordering: Relaxed; blocks tell by their address whose they are, so a late look does no harm.
-        self.disable.store(1, Ordering::Relaxed);
-    }
-
-    /// Does the system's allocator serve what is asked for?
-    #[inline]
-    pub fn is_disabled(&self) -> bool {
-        // ordering: Relaxed, likewise.
-        self.disable.load(Ordering::Relaxed) != 0
     }
 
     /// See `Magalloc::foreign`.

@@ -5,12 +5,14 @@
 //! # States      Unset -> Builder -> Reading -> Final. The first call of the process brings its `Magalloc`'s options; the
 //!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
 //!               later occasion.
-//! # Progress    one thread reads; others go on meanwhile with what holds so far, but get no cache: where the allocator is
-//!               disabled, no thread may have one (see `disabled`)
+//! # Progress    one thread reads; others go on meanwhile with what holds so far. A mode that the options turn on reaches
+//!               them (see `local::switch`).
+//! # Fork        a child whose parent's other thread was reading reads itself
 //! ```
 
-use super::{HEAP, fallback, stats_record};
+use super::{HEAP, second_path, stats_record};
 use crate::environment;
+use crate::mode::{Mode, System};
 use crate::options::{Options, OptionsInCode, SoftLimit};
 use crate::sync::{AtomicPtr, AtomicU8, Ordering};
 use crate::sys::platform::{has_environment, line};
@@ -34,7 +36,7 @@ const LOOKS_MAX: u8 = 8;
 /// Takes over the options of whoever comes first, and the environment's.
 #[inline]
 pub(super) fn configure(options: &OptionsInCode) {
-    // ordering: Acquire pairs with Release where it is stored, after `STATE`: see `is_reading`.
+    // ordering: Acquire pairs with Release where it is stored, after `STATE`.
     if !core::ptr::eq(SETTLED.load(Ordering::Acquire), options) {
         configure_now(options);
     }
@@ -69,23 +71,25 @@ fn configure_now(options: &OptionsInCode) {
     } else {
         HEAP.configure(&options);
     }
-    if options.disable {
-        fallback::disable();
+    if options.disable && !(System::find() && second_path().turn_on(Mode::System)) {
+        line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
+    }
+    if options.counting && !options.disable {
+        let _ = second_path().turn_on(Mode::Counting);
     }
     if options.stats_on_sigterm && options.stats_file.is_some() {
         stats_record::write_on_sigterm();
     }
-    // ordering: Release pairs with Acquire above and in `is_reading`: all that the options say.
+    // ordering: Release pairs with Acquire above: all that the options say.
     STATE.store(FINAL, Ordering::Release);
     // ordering: Release, see `configure`.
     SETTLED.store(core::ptr::from_ref(builder).cast_mut(), Ordering::Release);
 }
 
-/// Is a thread, perhaps this one, just finding out which options hold? If not, after `configure`, it is known whether the
-/// allocator is disabled, as far as there is an environment.
-pub(super) fn is_reading() -> bool {
-    // ordering: Acquire pairs with Release in `configure_now`.
-    STATE.load(Ordering::Acquire) == READING
+/// In the child of a fork: nobody else is reading.
+pub(super) fn note_fork() {
+    // ordering: Relaxed; the caller is alone. What was read so far is read again.
+    let _ = STATE.compare_exchange(READING, BUILDER, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.

@@ -4,7 +4,7 @@
 //! # Role        what `GlobalAlloc` (which is told the layout of a block) and `by_address` (which finds it) are made of
 //! ```
 
-use super::{HEAP, Magalloc, fallback, init, thread, worker};
+use super::{Magalloc, init, second_path, thread, worker};
 use crate::config::ALIGN_MAX;
 use crate::size_class::class_of;
 use crate::slab::KindByte;
@@ -39,14 +39,11 @@ impl Magalloc {
         if size > isize::MAX as usize || align > ALIGN_MAX {
             return core::ptr::null_mut();
         }
-        if let Some(system) = fallback::system() {
-            return if zeroed { system.allocate_zeroed(size, align) } else { system.allocate(size, align) };
-        }
-        let mut block = HEAP.allocate_large(size, align, zeroed);
+        let mut block = second_path().allocate_large(size, align, zeroed);
         if block.is_null() {
             // What this thread has in its cache and slabs may be what is missing.
             thread::flush();
-            block = HEAP.allocate_large(size, align, zeroed);
+            block = second_path().allocate_large(size, align, zeroed);
         }
         worker::attend();
         block
@@ -54,21 +51,13 @@ impl Magalloc {
 
     #[inline(never)]
     pub(super) fn dealloc_large(&self, block: *mut u8) {
-        if let Some(system) = fallback::system()
-            && !HEAP.owns(block)
-        {
-            return system.free(block);
-        }
-        HEAP.free_large(block);
+        second_path().free_large(block);
         worker::attend();
     }
 
     /// Another size for a large block that stays large; null where it would have to be copied.
     pub(super) fn resize_large(&self, block: *mut u8, new_size: usize, align: usize) -> *mut u8 {
-        if fallback::system().is_some() && !HEAP.owns(block) {
-            return core::ptr::null_mut();
-        }
-        let resized = HEAP.resize_large(block, new_size, align);
+        let resized = second_path().resize_large(block, new_size, align);
         worker::attend();
         resized
     }

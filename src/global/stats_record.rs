@@ -84,7 +84,7 @@ fn write() {
         return;
     }
     // Before the record's own memory.
-    let stats = HEAP.stats();
+    let stats = super::stats();
     // Not on the stack: a thread with the smallest one may be what ends the process.
     let Some(memory) = depot.os.map(GRANULE_BYTES) else { return };
     // SAFETY: mapped just now, so zero, and nobody else's.

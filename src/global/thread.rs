@@ -9,8 +9,9 @@
 //! ```
 
 use super::tls::{self, FRESH_MAX, Place, State};
-use super::{HEAP, census, fallback, init, worker};
-use crate::local::{LocalHeap, NO_CACHE};
+use super::{HEAP, census, init, second_path, worker};
+use crate::local::{LocalHeap, LocalIndex, NO_CACHE};
+use crate::mode::Mode;
 use crate::options::OptionsInCode;
 use crate::slab::KindByte;
 use crate::sys::EndOfThread;
@@ -39,10 +40,7 @@ pub(super) fn push(span_kind: KindByte, block: *mut u8) -> bool {
 #[inline(never)]
 pub(super) fn allocate_slow(options: &OptionsInCode, class: ClassIndex, align: usize) -> *mut u8 {
     let local = local_heap(options);
-    if let Some(system) = fallback::system() {
-        return system.allocate_class(class, align);
-    }
-    let block = HEAP.allocate_small(local.as_ref(), class);
+    let block = second_path().allocate_small(local.as_ref(), class, align);
     worker::attend();
     block
 }
@@ -52,12 +50,7 @@ pub(super) fn allocate_slow(options: &OptionsInCode, class: ClassIndex, align: u
 #[inline(never)]
 pub(super) fn free_slow(options: &OptionsInCode, class: ClassIndex, block: *mut u8) {
     let local = local_heap_after_frees(options);
-    if let Some(system) = fallback::system()
-        && !HEAP.owns(block)
-    {
-        return system.free(block);
-    }
-    HEAP.free_small(local.as_ref(), class, block);
+    second_path().free_small(local.as_ref(), class, block);
     worker::attend();
 }
 
@@ -89,7 +82,7 @@ fn local_heap_after_frees(options: &OptionsInCode) -> Option<LocalHeap<'static, 
 #[cold]
 fn register(thread: &Place, options: &OptionsInCode) -> Option<LocalHeap<'static, SystemPages>> {
     init::configure(options);
-    if init::is_reading() || fallback::system().is_some() {
+    if second_path().mode() == Mode::System {
         return None;
     }
     // Making the key may allocate in the C library, if that uses this heap.
@@ -106,8 +99,10 @@ fn register_now(thread: &Place) -> Option<LocalHeap<'static, SystemPages>> {
     match &local {
         Some(local) => {
             census::begin_thread(local.me);
-            thread.tops.set(local.cache.tops());
             thread.set_state(State::Registered(local.me));
+            // SAFETY: `forget` comes before the thread's memory goes, as THREAD_END sees to; where nobody will be told of ends
+            // any more, the switch is shut before.
+            unsafe { HEAP.registry().attach(local.me, &thread.tops) };
         }
         None => thread.set_state(State::Fresh { frees: 0 }),
     }
@@ -133,7 +128,7 @@ impl EndOfThread for Place {
         tls::with(|thread| {
             if let State::Registered(me) = thread.state() {
                 amid_forks(|| {
-                    forget(thread);
+                    forget(thread, me);
                     census::end_thread(me);
                     // SAFETY: the state said that this thread has it, and `forget` was the last word of that.
                     HEAP.park(&unsafe { HEAP.local(me) });
@@ -146,23 +141,9 @@ impl EndOfThread for Place {
 }
 
 /// From now on this thread is served without a cache.
-fn forget(thread: &Place) {
-    thread.tops.set(&raw const NO_CACHE);
+fn forget(thread: &Place, me: LocalIndex) {
+    HEAP.registry().detach(me, &thread.tops);
     thread.set_state(State::Ended);
-}
-
-/// Empties this thread's cache and takes it out of use, for no other thread: the allocator is being disabled.
-pub(super) fn leave() {
-    tls::with(|thread| {
-        if let State::Registered(me) = thread.state() {
-            amid_forks(|| {
-                forget(thread);
-                census::end_thread(me);
-                // SAFETY: as in `end_of_thread`.
-                HEAP.unregister(&unsafe { HEAP.local(me) });
-            });
-        }
-    });
 }
 
 /// Empties this thread's cache.
@@ -182,6 +163,7 @@ pub(super) fn note_fork() {
         State::Registered(me) => Some(me),
         State::Fresh { .. } | State::Registering | State::Ended | State::Purger => None,
     });
+    init::note_fork();
     census::begin_process(me);
     HEAP.note_fork(me);
 }
@@ -208,10 +190,14 @@ pub(super) fn prepare() {
 
 /// Threads that end from now on keep their caches: nobody is called.
 pub(super) fn disarm() {
+    HEAP.registry().shut_switch();
     THREAD_END.disarm();
 }
 
 /// Takes the calling thread's cache out of use without touching it, when the heap is about to go.
 pub(super) fn abandon() {
-    tls::with(forget);
+    tls::with(|thread| {
+        thread.tops.set(&raw const NO_CACHE);
+        thread.set_state(State::Ended);
+    });
 }

@@ -4,8 +4,8 @@
 //! # Storage     no lazy initialisation, no destructor: valid until the thread's memory is gone (see `sys::local_data`)
 //! ```
 
-use crate::local::LocalIndex;
-use crate::local::{NO_CACHE, Tops};
+use crate::local::switch::View;
+use crate::local::{LocalIndex, NO_CACHE, Tops};
 use core::cell::Cell;
 
 /// How far a thread is.
@@ -29,8 +29,8 @@ pub(super) enum State {
 /// A thread's place.
 #[repr(C)]
 pub(super) struct Place {
-    /// What the fast path looks at.
-    pub tops: Cell<*const Tops>,
+    /// What the fast path looks at; other threads turn it away.
+    pub tops: View<Tops>,
     /// The state: up to `FRESH_MAX` the frees of a fresh thread, then its number, or `REGISTERED` + the number of the
     /// cache.
     state: Cell<usize>,
@@ -45,6 +45,11 @@ const PURGER: usize = 66;
 const REGISTERED: usize = 67;
 
 impl Place {
+    /// That of a thread before its first call.
+    const fn initial() -> Self {
+        Self { tops: View::new(&raw const NO_CACHE), state: Cell::new(0) }
+    }
+
     /// How far the thread is.
     pub fn state(&self) -> State {
         match self.state.get() {

@@ -6,7 +6,7 @@
 //!               foreign, and `Options::foreign` says what becomes of it
 //! ```
 
-use super::{HEAP, Magalloc, fallback, init, thread, worker};
+use super::{HEAP, Magalloc, init, second_path, thread, worker};
 use crate::heap::Found;
 use crate::options::Foreign;
 use crate::size_class::{class_of, common_class_of, shape};
@@ -128,7 +128,7 @@ impl Magalloc {
             Found::Large { .. } => self.dealloc_large(block),
             Found::Nothing | Found::Foreign => {
                 let _ = self.bytes_of(block, b"free");
-                if let Some(system) = fallback::system() {
+                if let Some(system) = second_path().other() {
                     system.free(block);
                 }
             }
@@ -156,7 +156,7 @@ impl Magalloc {
         }
         match self.bytes_of(block, b"malloc_usable_size") {
             Some(bytes) => bytes,
-            None => fallback::system().map_or(0, |system| system.usable_size(block.cast_mut())),
+            None => second_path().other().map_or(0, |system| system.usable_size(block.cast_mut())),
         }
     }
 
@@ -183,7 +183,7 @@ impl Magalloc {
             return self.allocate(size);
         }
         let Some(bytes) = self.bytes_of(block, b"realloc") else {
-            return fallback::system().map_or(core::ptr::null_mut(), |system| system.reallocate(block, size));
+            return second_path().other().map_or(core::ptr::null_mut(), |system| system.reallocate(block, size));
         };
         let class = class_of(size, ALIGN_OF_SHORTEST);
         // Stays where it fits, unless most of it would be waste.
@@ -243,7 +243,7 @@ impl Magalloc {
             Found::Small(class) => Some(shape(class).bytes as usize),
             Found::Large { bytes } => Some(bytes),
             // After the end, or another allocator's, which goes there.
-            Found::Foreign if HEAP.is_closed() || fallback::system().is_some() => None,
+            Found::Foreign if HEAP.is_closed() || second_path().other().is_some() => None,
             Found::Foreign if HEAP.depot().settings.foreign() == Foreign::Ignore => None,
             Found::Foreign => foreign(block, caller),
             Found::Nothing => not_live(block, caller),

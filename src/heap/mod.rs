@@ -166,6 +166,9 @@ impl<P: Pages> Heap<P> {
         self.recount_mapped();
         self.depot.forget_watcher();
         self.registry.note_lost_in_fork(me);
+        if let Some(me) = me {
+            self.registry.reattach(me);
+        }
         // Whoever had taken the purge signal may be gone as well.
         self.purge().raise_if_unpurged();
     }
@@ -232,9 +235,13 @@ impl<P: Pages> Heap<P> {
                 self.allocate_late(bytes, 1 << bytes.trailing_zeros())
             }
             Some(local) => {
-                // The caller may have looked before it got this cache, which may be one that was parked.
+                // The caller may have looked before it got this cache, which may be one that was parked; or at the dummy.
                 let block = local.pop(class);
-                if block.is_null() { local.allocate(class) } else { block }
+                if block.is_null() {
+                    return local.allocate(class);
+                }
+                self.registry.settle(local.me);
+                block
             }
             None => self.shared().take_one(class),
         }
@@ -245,7 +252,7 @@ impl<P: Pages> Heap<P> {
         match local {
             _ if self.is_closed() => {}
             // As in `allocate_small`.
-            Some(local) if local.push(class, block) => {}
+            Some(local) if local.push(class, block) => self.registry.settle(local.me),
             Some(local) => local.free(class, block),
             None => self.shared().flush(None, class, &[block]),
         }

@@ -171,7 +171,6 @@ impl<P: Pages> Heap<P> {
             os_calls: self.depot.os.calls(),
             purges: self.depot.os.purges(),
             threads: self.registry.in_use() as u64,
-            disabled: self.depot.settings.is_disabled(),
             ..Stats::default()
         };
         if self.is_closed() {

@@ -6,7 +6,8 @@
 //!               much a thread may cache; `registry`: all local heaps, and which thread has which; `kept`: slabs
 //!               that a local heap keeps; `remote_free`: how slabs
 //!               reach the local heap that fills from them; `steal`: what other threads may take of a local heap;
-//!               `index_set`: sets of local heaps; `switch`: how all threads are sent to their slow paths
+//!               `index_set`: sets of local heaps; `switch`, `modes`: how all threads are sent to
+//!               their slow paths
 //! # Types       `LocalHeap`: the calling thread's handle. `Shared`: what all local heaps share, and what anyone may do.
 //! # Remote free a block that another thread has allocated goes to the freeing thread's magazine like any other. A flush
 //!               brings it home to the bitmap of its slab. If it is the first free block there, the slab goes to the
@@ -28,6 +29,8 @@ mod fill;
 mod flush;
 #[cfg(not(loom))]
 mod miss;
+#[cfg(not(loom))]
+mod modes;
 #[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]

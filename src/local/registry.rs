@@ -17,10 +17,11 @@
 use crate::config::{RECORDS_MAX, SLAB_OWNERS_MAX, SUMMARY_WIDTH};
 use crate::depot::Depot;
 use crate::local::Shared;
-use crate::local::cache::ThreadCache;
+use crate::local::cache::{ThreadCache, Tops};
 use crate::local::index_set::IndexSet;
 use crate::local::kept::Kept;
 use crate::local::remote_free::{Closed, RemoteFreeQueue};
+use crate::local::switch::{Reach, Switch};
 use crate::metadata::GrowableArray;
 use crate::pagemap::SlabRef;
 use crate::purge::signal::PurgeRequest;
@@ -62,6 +63,8 @@ pub struct LocalSlabs {
     list_len: [AtomicU8; CLASS_COUNT],
     /// The thread that has it, as whoever asks for it knows threads; 0 if none is known.
     thread: AtomicU64,
+    /// Where that thread's fast path can be turned away.
+    pub(super) reach: Reach<Tops>,
 }
 
 impl LocalSlabs {
@@ -127,6 +130,8 @@ pub struct ThreadRegistry {
     any_lost: AtomicU8,
     /// Where the look for slabs of idle threads goes on.
     looked: AtomicU32,
+    /// Which mode is on.
+    pub(super) switch: Switch,
 }
 
 /// Local heaps that a thread looks at before it maps memory for a slab.
@@ -174,6 +179,7 @@ impl ThreadRegistry {
             lost: IndexSet::new(),
             any_lost: AtomicU8::new(0),
             looked: AtomicU32::new(0),
+            switch: Switch::new(),
         }
     }
 
@@ -195,8 +201,12 @@ impl ThreadRegistry {
     pub(super) fn take_from(&self, number: usize, thread: u64) -> Option<LocalIndex> {
         let index = LocalIndex(number as u32);
         // ordering: Acquire, as above; the thread's last writes came before the kernel forgot it.
-        let taken = self.slabs_hinted(index.0)?.thread.compare_exchange(thread, 0, Ordering::Acquire, Ordering::Relaxed);
-        taken.ok().map(|_| index)
+        let slabs = self.slabs_hinted(index.0)?;
+        let taken = slabs.thread.compare_exchange(thread, 0, Ordering::Acquire, Ordering::Relaxed);
+        taken.ok().map(|_| {
+            slabs.reach.close();
+            index
+        })
     }
 
     /// Is any local heap parked, at some moment?
@@ -313,6 +323,11 @@ impl ThreadRegistry {
         (0..self.made()).map(|number| self.cache(LocalIndex(number as u32)))
     }
 
+    /// What all local heaps have, with and without threads.
+    pub(super) fn all_slabs(&self) -> impl Iterator<Item = &LocalSlabs> {
+        (0..self.made()).map(|number| self.slabs(LocalIndex(number as u32)))
+    }
+
     /// The slabs of local heap number `number`, if it was made: a slab's hint may name one that is gone by now.
     fn slabs_hinted(&self, number: u32) -> Option<&LocalSlabs> {
         ((number as usize) < self.made()).then(|| self.slabs(LocalIndex(number)))
@@ -323,9 +338,10 @@ impl ThreadRegistry {
         self.records.committed()
     }
 
-    /// In the child of a fork: whoever was mapping memory is not here.
+    /// In the child of a fork: whoever was mapping memory, or turning a mode on, is not here.
     pub fn forget_claims(&self) {
         self.records.forget_claims();
+        self.switch.note_fork();
     }
 
     /// Gives everything back to the OS.

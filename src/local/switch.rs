@@ -187,16 +187,16 @@ impl Switch {
     /// Opens the reach of the calling thread, which has got a local heap, and looks at its `own`, if no mode is on.
     ///
     /// # Safety
-    /// The thread calls `detach` with both before the memory of `view` goes, or in a process that is a copy by `fork`, where
-    /// `note_fork` is called.
+    /// The thread calls `detach` with both before the memory of `view` goes, or `shut` was called.
     pub unsafe fn attach<T>(&self, reach: &Reach<T>, view: &View<T>, own: *const T, dummy: *const T) {
         reach.open(view, self.walks.process());
         self.settle(view, own, dummy);
     }
 
     /// Has the calling thread, whose reach is open, look at its `own` again, unless a mode is on.
-    pub fn settle<T>(&self, view: &View<T>, own: *const T, dummy: *const T) {
+    fn settle<T>(&self, view: &View<T>, own: *const T, dummy: *const T) {
         view.set(own);
+        // ordering: SeqCst [SWITCH] after the view, before the word.
         fence(Ordering::SeqCst);
         // ordering: Relaxed [SWITCH] after the fence.
         if self.word.load(Ordering::Relaxed) != OFF && !bug("settle without a look") {
@@ -204,11 +204,23 @@ impl Switch {
         }
     }
 
+    /// The same for the calling thread's view, if its reach is open.
+    pub fn settle_reached<T>(&self, reach: &Reach<T>, own: *const T, dummy: *const T) {
+        // SAFETY: the thread's own, which it has not closed.
+        if let Some(view) = unsafe { reach.view(self.walks.process()).as_ref() }
+            && !core::ptr::eq(view.get(), own)
+        {
+            self.settle(view, own, dummy);
+        }
+    }
+
     /// Closes the reach of the calling thread, which looks at the dummy from now on. `wait` is called while another thread may
     /// be about to write its view.
     pub fn detach<T>(&self, reach: &Reach<T>, view: &View<T>, dummy: *const T, wait: impl Fn(&Self)) {
-        view.set(dummy);
+        // In this order: see `reattach`.
         reach.close();
+        view.set(dummy);
+        // ordering: SeqCst [END] after the reach, before the walks.
         fence(Ordering::SeqCst);
         while !self.walks.is_empty() && !bug("end without waiting") {
             wait(self);
@@ -230,11 +242,23 @@ impl Switch {
         }
     }
 
-    /// In the child of a fork, before its thread calls `attach` anew, if it has a local heap: nobody else can be reached.
+    /// In the child of a fork: nobody else can be reached. Before `reattach`, if its thread has a local heap.
     pub fn note_fork(&self) {
         self.walks.reset();
         // ordering: Relaxed, both; the caller is alone.
         let word = self.word.load(Ordering::Relaxed);
         self.word.store(word & !TURNING, Ordering::Relaxed);
+    }
+
+    /// In the child of a fork: its thread can be reached there too, if it could in the parent. A signal handler may have
+    /// forked amid `attach` or `detach`, which end it in the child: by then the reach is closed, or is closed after this.
+    pub fn reattach<T>(&self, reach: &Reach<T>, own: *const T, dummy: *const T) {
+        // ordering: Relaxed, the thread's own.
+        let view = reach.view.load(Ordering::Relaxed);
+        // SAFETY: the thread's own, which it has not closed.
+        if let Some(view) = unsafe { view.as_ref() } {
+            reach.open(view, self.walks.process());
+            self.settle(view, own, dummy);
+        }
     }
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! `local_data!(Data { first: &INITIAL as Target, second: 0 })` defines `with`, which shows the calling thread's `Data` to a
-//! function, and `first`, which reads the first word. `Data` is `repr(C)`: a `Cell<*const Target>` and a `Cell<usize>`.
+//! function, and `first`, which reads the first word. `Data` is `repr(C)`, of two words with inner mutability, the first with
+//! `get`; `Data::initial()` has the address of `INITIAL` and 0 in them.
 
 #[cfg(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"), not(loom)))]
 pub(crate) use super::processor::local_data;
@@ -20,9 +21,7 @@ pub(crate) use super::processor::local_data;
 macro_rules! local_data {
     ($Data:ident { $first:ident: &$initial:path as $Target:ty, $second:ident: 0 }) => {
         std::thread_local! {
-            static LOCAL_DATA: $Data = const {
-                $Data { $first: core::cell::Cell::new(&raw const $initial), $second: core::cell::Cell::new(0) }
-            };
+            static LOCAL_DATA: $Data = const { $Data::initial() };
         }
 
         /// Shows the calling thread's data to `look`.

@@ -32,6 +32,7 @@ macro_rules! local_data {
         $crate::sys::processor::local_section!($initial);
 
         const _: () = assert!(size_of::<$Data>() == 16 && core::mem::offset_of!($Data, $first) == 0);
+        const _: $Data = $Data::initial();
 
         /// Shows the calling thread's data to `look`.
         #[inline(always)]

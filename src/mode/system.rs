@@ -1,39 +1,33 @@
 //! The way back: with `MAGALLOC_DISABLE=1` the system's allocator serves everything.
 //!
 //! ```text
-//! # Role        asked on slow paths only: where the allocator is disabled, no thread has a cache, so all calls come there
-//! # Blocks      tell by their address whose they are: what this heap gave before it was disabled comes back to it
+//! # Blocks      tell by their address whose they are: what this heap gave before comes back to it
 //! # Not here    finding the system's functions (see `sys`)
 //! ```
 
-use super::{HEAP, thread};
 use crate::size_class::shape;
-use crate::sys::platform::{SystemMalloc, line};
+use crate::sys::platform::SystemMalloc;
 use crate::units::ClassIndex;
 
 /// The system's allocator, in use.
 #[derive(Clone, Copy)]
-pub(super) struct System(SystemMalloc);
-
-/// The system's allocator, if this one is disabled.
-#[inline]
-pub(super) fn system() -> Option<System> {
-    // SAFETY: `disable` found it before it said so.
-    HEAP.depot().settings.is_disabled().then(|| System(unsafe { SystemMalloc::found() }))
-}
-
-/// From now on the system's allocator serves.
-pub(super) fn disable() {
-    // What it may ask for itself is served by this heap.
-    if SystemMalloc::find().is_none() {
-        line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
-        return;
-    }
-    HEAP.depot().settings.disable();
-    thread::leave();
-}
+pub struct System(SystemMalloc);
 
 impl System {
+    /// Is there one? It may ask this heap for memory while it is looked for.
+    pub fn find() -> bool {
+        SystemMalloc::find().is_some()
+    }
+
+    /// The one that was found.
+    ///
+    /// # Safety
+    /// `find` has found it.
+    pub unsafe fn found() -> Self {
+        // SAFETY: the caller's promise.
+        Self(unsafe { SystemMalloc::found() })
+    }
+
     /// A block as long as those of the class: a `realloc` inside the class does not ask again.
     pub fn allocate_class(self, class: ClassIndex, align: usize) -> *mut u8 {
         self.0.allocate(shape(class).bytes as usize, align)
