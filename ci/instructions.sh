@@ -4,14 +4,14 @@
 #
 # usage: ci/instructions.sh [BOUND [BOUND_LOOKED_UP [BOUND_C]]]
 # exit 1 when a pair takes more than BOUND (32) instructions with the layout known to the compiler, more than
-# BOUND_LOOKED_UP (50) where it is not, so that the size class is looked up, twice; or more than BOUND_C (40) inside the
+# BOUND_LOOKED_UP (50) where it is not, so that the size class is looked up, twice; or more than BOUND_C (42) inside the
 # malloc and free of the C library
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bound=${1:-32}
 bound_looked_up=${2:-50}
-bound_c=${3:-40}
+bound_c=${3:-42}
 count=100000
 
 for tool in valgrind cc; do

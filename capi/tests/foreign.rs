@@ -87,6 +87,32 @@ fn address_inside_small_block_aborts_when_it_leaves_the_cache() {
 }
 
 #[test]
+fn small_block_freed_twice_at_once_aborts() {
+    for foreign in [None, Some("ignore")] {
+        expect_line("free_of_small_block_twice", foreign, "magalloc: free of", NOT_LIVE);
+    }
+    expect_line("free_of_small_block_twice_at_any_fill", None, "magalloc: free of", NOT_LIVE);
+}
+
+#[test]
 fn small_block_freed_twice_aborts_when_it_leaves_the_cache() {
-    expect_line("free_of_small_block_twice", None, "magalloc: double free of block", "");
+    expect_line("free_of_small_block_twice_around_another", None, "magalloc: double free of block", "");
+}
+
+#[test]
+fn errors_are_noticed_while_calls_are_counted() {
+    let counting = |scenario: &str| {
+        let mut command = compile("foreign.c", MODES[0]).command();
+        run(command.arg(scenario).env("MAGALLOC_COUNTING", "1"))
+    };
+    for scenario in ["free_of_small_block_twice", "free_of_large_block_twice", "free_of_small_block_twice_at_any_fill"]
+    {
+        counting(scenario).expect_abort("magalloc: free of 0x", NOT_LIVE);
+    }
+    counting("frees_that_are_right").expect(0, "right\n", "");
+}
+
+#[test]
+fn frees_that_are_right_are_silent() {
+    each("frees_that_are_right", None, |outcome| outcome.expect(0, "right\n", ""));
 }

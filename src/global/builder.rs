@@ -28,7 +28,8 @@ use crate::options::{AtExit, Foreign, HugePages, OptionsInCode, Path, SoftLimit}
 /// block.
 ///
 /// A second free of a smaller block is **mostly silent**: the block is in the thread's cache twice, and the next two
-/// requests of that size both get it. It is noticed only where both copies reach the slab before either is handed out.
+/// requests of that size both get it. It is noticed only where both copies reach the slab before either is handed out; and
+/// at once by [`free`](Self::free), which is told no layout, where nothing of that size was freed in between.
 ///
 /// A signal handler must not allocate or free, unless it cannot have interrupted an allocation or a free of its thread:
 /// a block that it keeps, or frees, may otherwise be handed out twice, or be lost.

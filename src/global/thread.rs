@@ -35,6 +35,25 @@ pub(super) fn push(span_kind: KindByte, block: *mut u8) -> bool {
     unsafe { (*tls::tops()).push(span_kind, block) }
 }
 
+/// The same, but `false` also where the block is the newest one in the cache: it was freed just now.
+#[inline(always)]
+pub(super) fn push_unless_newest(span_kind: KindByte, block: *mut u8) -> bool {
+    // SAFETY: as for `push`.
+    unsafe { (*tls::tops()).push_unless_newest(span_kind, block) }
+}
+
+/// Is `block` the newest one of the class in this thread's cache, whatever its fast path looks at?
+pub(super) fn is_newest(class: ClassIndex, block: *const u8) -> bool {
+    tls::with(|thread| match thread.state() {
+        State::Registered(me) => {
+            // SAFETY: the state says that this thread has it.
+            let local = unsafe { HEAP.local(me) };
+            !HEAP.is_closed() && core::ptr::eq(local.newest(class), block)
+        }
+        State::Fresh { .. } | State::Registering | State::Ended | State::Purger => false,
+    })
+}
+
 /// malloc at a multiple of `align`, which the class has, when the fast path found nothing.
 #[cold]
 #[inline(never)]

@@ -110,7 +110,7 @@ impl Magalloc {
     #[inline(always)]
     pub unsafe fn free(&self, block: *mut u8) {
         let has_room = match HEAP.depot().regions.use_in_first(block.addr()) {
-            Some(span_kind) => thread::push(span_kind, block),
+            Some(span_kind) => thread::push_unless_newest(span_kind, block),
             None => false,
         };
         if !has_room {
@@ -124,6 +124,7 @@ impl Magalloc {
             return;
         }
         match HEAP.find(block) {
+            Found::Small(class) if thread::is_newest(class, block) => not_live(block, b"free"),
             Found::Small(class) => self.dealloc_class(block, class),
             Found::Large { .. } => self.dealloc_large(block),
             Found::Nothing | Found::Foreign => {

@@ -88,17 +88,52 @@ impl Tops {
         block
     }
 
+    /// The newest block of `class`, or null where the magazine is empty. It stays there.
+    ///
+    /// # Safety
+    /// As for `pop`.
+    pub unsafe fn newest(&self, class: ClassIndex) -> *mut u8 {
+        // SAFETY: I2: there is a slot before `top`.
+        let slot = unsafe { self.top(class).sub(1) };
+        // SAFETY: I2: it holds a block or null.
+        unsafe { *slot }
+    }
+
     /// free: keeps `block`, whose granule is used that way; `false` where the magazine is full, or that is no slab.
     ///
     /// # Safety
     /// As for `pop`.
     #[inline(always)]
     pub unsafe fn push(&self, span_kind: KindByte, block: *mut u8) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.push_unless::<false>(span_kind, block) }
+    }
+
+    /// The same; `false` also where `block` is the newest one there already, freed just now.
+    ///
+    /// # Safety
+    /// As for `pop`.
+    #[inline(always)]
+    pub unsafe fn push_unless_newest(&self, span_kind: KindByte, block: *mut u8) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { self.push_unless::<true>(span_kind, block) }
+    }
+
+    #[inline(always)]
+    unsafe fn push_unless<const NEWEST: bool>(&self, span_kind: KindByte, block: *mut u8) -> bool {
         let cell = self.cell(span_kind);
         // ordering: Relaxed, I1.
         let top = cell.load(Ordering::Relaxed);
         if top.addr() & (MAGAZINE_BYTES - 1) == 0 {
             return false;
+        }
+        if NEWEST {
+            // SAFETY: I2: there is a slot before `top`.
+            let slot = unsafe { top.sub(1) };
+            // SAFETY: I2: it holds a block or null.
+            if unsafe { *slot } == block {
+                return false;
+            }
         }
         // SAFETY: I2: `top` is not the end, so it is a slot of the magazine.
         unsafe { *top = block };
@@ -250,6 +285,12 @@ impl<'h, P> LocalHeap<'h, P> {
     pub fn pop(&self, class: ClassIndex) -> *mut u8 {
         // SAFETY: the cache is the calling thread's, by `new`.
         unsafe { self.cache.tops.pop(class) }
+    }
+
+    /// The newest block of `class` that is loaded, or null. It stays there.
+    pub fn newest(&self, class: ClassIndex) -> *mut u8 {
+        // SAFETY: as in `pop`.
+        unsafe { self.cache.tops.newest(class) }
     }
 
     /// free's fast path: keeps `block`; `false` where there is no room.
