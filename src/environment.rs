@@ -129,6 +129,10 @@ pub static OPTION_TABLE: &[OptionInfo] = options! {
     "1: the system's allocator serves everything, to compare or to retreat",
     |options, value| put(&mut options.disable, switch(value));
 
+    "CHECK_FREES", "0 or 1", "0",
+    "1: every double free, and every free of what is no block, ends the process at once; some 100 ns a call",
+    |options, value| put(&mut options.check_frees, switch(value));
+
     "COUNTING", "0 or 1", "0",
     "1: every allocation and free is counted from the start, some 10 ns each; a program can turn it on and off",
     |options, value| put(&mut options.counting, switch(value));

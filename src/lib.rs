@@ -104,8 +104,8 @@ mod global;
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
 pub use global::{
-    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, purge_all, set_counting, stats,
-    stays_in_environment,
+    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, purge_all, set_checking, set_counting,
+    stats, stays_in_environment,
 };
 #[cfg(not(loom))]
 pub use heap::{ClassStats, Stats};

@@ -135,6 +135,7 @@ pub struct Options<P = Path> {
     pub(crate) environment: bool,
     pub(crate) disable: bool,
     pub(crate) counting: bool,
+    pub(crate) check_frees: bool,
     pub(crate) foreign: Foreign,
     pub(crate) children: bool,
     pub(crate) keep_deepbind: bool,
@@ -157,7 +158,7 @@ pub struct Options<P = Path> {
 impl Options {
     /// How many options `Settings::for_each_difference` knows.
     #[cfg(not(loom))]
-    pub const NAMED_MAX: usize = 11;
+    pub const NAMED_MAX: usize = 12;
 
     /// The defaults.
     pub const fn new() -> Self {
@@ -179,6 +180,7 @@ impl OptionsInCode {
             environment: self.environment,
             disable: self.disable,
             counting: self.counting,
+            check_frees: self.check_frees,
             foreign: self.foreign,
             children: self.children,
             keep_deepbind: self.keep_deepbind,
@@ -204,6 +206,7 @@ impl OptionsInCode {
             environment: true,
             disable: false,
             counting: false,
+            check_frees: false,
             foreign: Foreign::Abort,
             children: true,
             keep_deepbind: false,
@@ -247,6 +250,7 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct Settings {
     foreign: AtomicU8,
+    check_frees: AtomicU8,
     children: AtomicU8,
     keep_deepbind: AtomicU8,
     serves_c_library: AtomicU8,
@@ -270,6 +274,7 @@ impl Settings {
         let options = Options::new();
         Self {
             foreign: AtomicU8::new(options.foreign as u8),
+            check_frees: AtomicU8::new(options.check_frees as u8),
             children: AtomicU8::new(options.children as u8),
             keep_deepbind: AtomicU8::new(options.keep_deepbind as u8),
             serves_c_library: AtomicU8::new(options.serves_c_library as u8),
@@ -297,6 +302,7 @@ impl Settings {
         }
         // ordering: Relaxed, all of it: independent values.
         self.foreign.store(options.foreign as u8, Ordering::Relaxed);
+        self.check_frees.store(u8::from(options.check_frees), Ordering::Relaxed);
         self.children.store(u8::from(options.children), Ordering::Relaxed);
         self.keep_deepbind.store(u8::from(options.keep_deepbind), Ordering::Relaxed);
         self.serves_c_library.store(u8::from(options.serves_c_library), Ordering::Relaxed);
@@ -325,6 +331,7 @@ impl Settings {
             .all(|(held, told)| held.load(Ordering::Relaxed) == told);
         let named: [(&[u8], bool); Options::NAMED_MAX] = [
             (b" foreign", self.foreign() == options.foreign),
+            (b" check_frees", self.check_frees() == options.check_frees),
             (b" stats_file", path),
             (b" at_exit", self.at_exit() == options.at_exit),
             (b" report_exit", self.report_exit() == options.report_exit),
@@ -346,6 +353,12 @@ impl Settings {
             value if value == Foreign::Ignore as u8 => Foreign::Ignore,
             _ => Foreign::Abort,
         }
+    }
+
+    /// See `Magalloc::check_frees`: what was asked for at the start.
+    fn check_frees(&self) -> bool {
+        // ordering: Relaxed, an independent value.
+        self.check_frees.load(Ordering::Relaxed) != 0
     }
 
     /// Does the preloaded library stay in the environment of the processes that this one starts?

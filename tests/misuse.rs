@@ -50,6 +50,19 @@ fn main() {
             ("inside_large", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(64 << 10)), LARGE)),
             ("inside_large_near", || give(&GLOBAL, said(take(&GLOBAL, LARGE).wrapping_add(16)), LARGE)),
             ("small_as_large", || give(&GLOBAL, said(take(&GLOBAL, SMALL)), LARGE)),
+            ("checked_twice", || checked(|| [one_of_many(); 2].map(|block| give(&GLOBAL, block, SMALL)))),
+            ("checked_twice_around_others", checked_twice_around_others),
+            ("checked_twice_across_threads", || {
+                checked(|| {
+                    let block = one_of_many().expose_provenance();
+                    let free = move || give(&GLOBAL, std::ptr::with_exposed_provenance_mut(block), SMALL);
+                    [(), ()].map(|()| std::thread::spawn(free).join().expect("the thread ends well"))
+                });
+            }),
+            ("checked_inside", || checked(|| give(&GLOBAL, said(take(&GLOBAL, SMALL).wrapping_add(16)), SMALL))),
+            ("checked_other_class", || checked(|| give(&GLOBAL, one_of_many(), 3 * SMALL))),
+            ("checked_freed_before", checked_freed_before),
+            ("checked_and_right", checked_and_right),
             ("foreign_as_large", || give(&GLOBAL, said(foreign()), LARGE)),
         ],
         &[
@@ -92,6 +105,11 @@ fn main() {
                 expect_no_large_but("small_as_large", "there are blocks of 64");
             }),
             ("free_of_foreign_block_as_large_is_noticed", || expect_no_large("foreign_as_large")),
+            ("checked_frees_notice_at_once", checked_frees_notice_at_once),
+            ("checked_frees_that_are_right_are_silent", || {
+                let outcome = child("checked_and_right");
+                assert!(outcome.code == Some(0) && !outcome.stderr.contains("double"), "{outcome:?}");
+            }),
             ("report_is_one_write", report_is_one_write),
         ],
     );
@@ -138,6 +156,57 @@ fn report_is_one_write() {
 fn said(block: *mut u8) -> *mut u8 {
     say(&format!("{:#x}", block.addr()));
     block
+}
+
+fn checked_frees_notice_at_once() {
+    for name in ["twice", "twice_around_others", "twice_across_threads", "freed_before"] {
+        expect_double_free(&format!("checked_{name}"));
+    }
+    expect_no_block("checked_inside", 64, "no block begins there");
+    expect_no_block("checked_other_class", 192, "there are blocks of 64");
+}
+
+/// Breaks a rule while frees are checked. Nothing flushes a cache afterwards, and the process would end well.
+fn checked<R>(misuse: fn() -> R) {
+    // What the cache holds from before must not hide anything.
+    let before: Vec<*mut u8> = (0..100).map(|_| take(&GLOBAL, SMALL)).collect();
+    before.into_iter().for_each(|block| give(&GLOBAL, block, SMALL));
+    assert!(magalloc::set_checking(true));
+    misuse();
+    // SAFETY: ends the process without a flush.
+    unsafe { libc::_exit(0) }
+}
+
+fn checked_twice_around_others() {
+    checked(|| {
+        let block = one_of_many();
+        let others: [*mut u8; 100] = std::array::from_fn(|_| take(&GLOBAL, SMALL));
+        give(&GLOBAL, block, SMALL);
+        others.into_iter().for_each(|other| give(&GLOBAL, other, SMALL));
+        give(&GLOBAL, block, SMALL);
+    });
+}
+
+/// The first free was not checked: the block waits in the cache.
+fn checked_freed_before() {
+    let block = one_of_many();
+    give(&GLOBAL, block, SMALL);
+    assert!(magalloc::set_checking(true));
+    give(&GLOBAL, block, SMALL);
+    // SAFETY: ends the process without a flush.
+    unsafe { libc::_exit(0) }
+}
+
+/// Blocks of all kinds that come and go as they should, before, during and after the checking.
+fn checked_and_right() {
+    for round in 0..40 {
+        assert!(round % 2 == 0 || magalloc::set_checking(true));
+        let kept: Vec<Vec<u8>> = (0..500).map(|number| vec![1; number * 97]).collect();
+        std::thread::spawn(move || drop(kept)).join().expect("the thread ends well");
+        drop((0..2_000).map(|number| number.to_string()).collect::<Vec<_>>());
+        assert!(round % 2 == 0 || magalloc::set_checking(false));
+    }
+    magalloc::check();
 }
 
 /// A block in the midst of others that stay live, so that its slab does.

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Block, MAGALLOC, Random, layout};
-use magalloc::{CallCounts, call_counts, check, set_counting, stats};
+use magalloc::{CallCounts, call_counts, check, set_checking, set_counting, stats};
 use std::alloc::GlobalAlloc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -120,7 +120,7 @@ fn churn(random: &mut Random, blocks: &mut Vec<Block>) {
 /// In a child: its one thread is reached as well, and what its parent was doing is over.
 fn in_child(random: &mut Random) -> ! {
     churn(random, &mut Vec::new());
-    set_counting(false);
+    let _ = set_counting(false) || set_checking(false);
     let before = [SMALL, LARGE].map(counts_of);
     work(3);
     let off = since(before);
@@ -184,14 +184,16 @@ fn turns_amid_threads_that_begin_end_and_fork_lose_nothing() {
         let forks = scope.spawn(move || (0..FORKS).for_each(|_| fork(&mut of_forks)));
         let mut turned = 0;
         while turned < TURNS || !forks.is_finished() || ended.load(Ordering::Relaxed) == 0 {
-            turned += usize::from(set_counting(turned.is_multiple_of(2)));
+            // One after the other, on and off.
+            let turn = if turned / 2 % 2 == 0 { set_counting } else { set_checking };
+            turned += usize::from(turn(turned.is_multiple_of(2)));
             if turned.is_multiple_of(16) {
                 thread::yield_now();
             }
         }
         is_over.store(true, Ordering::Relaxed);
     });
-    set_counting(false);
+    let _ = set_counting(false) || set_checking(false);
     check();
     assert!(stats().live <= live_before + (64 << 10), "{} and {} bytes live", live_before, stats().live);
 }

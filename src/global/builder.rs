@@ -106,6 +106,20 @@ impl Magalloc {
         self
     }
 
+    /// Whether every free is checked at once, from the start: see [`set_checking`](crate::set_checking), which does it at any
+    /// time. Each call takes some 100 ns then. Default: no.
+    ///
+    /// ```
+    /// use magalloc::Magalloc;
+    ///
+    /// static GLOBAL: Magalloc = Magalloc::new().check_frees(cfg!(debug_assertions));
+    /// ```
+    #[must_use]
+    pub const fn check_frees(mut self, check: bool) -> Self {
+        self.options.check_frees = check;
+        self
+    }
+
     /// What becomes of the free of an address that is not this allocator's, in the calls that are not told a layout.
     /// Default: the process is aborted.
     ///

@@ -74,7 +74,9 @@ fn configure_now(options: &OptionsInCode) {
     if options.disable && !(System::find() && second_path().turn_on(Mode::System)) {
         line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
     }
-    if options.counting && !options.disable {
+    if options.check_frees {
+        let _ = second_path().turn_on(Mode::Checking);
+    } else if options.counting {
         let _ = second_path().turn_on(Mode::Counting);
     }
     if options.stats_on_sigterm && options.stats_file.is_some() {

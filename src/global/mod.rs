@@ -68,7 +68,7 @@ pub fn class_stats() -> [ClassStats; CLASS_COUNT] {
 
 /// Turns the counting of all allocations and frees, in all threads, on or off; [`call_counts`] has the counts. While it is
 /// on, each call takes some 10 ns longer; while it is off, nothing. When this returns, each thread's next call is counted, or
-/// not any more. `false`: nothing was changed, as it was so already, as another thread is turning it just now, as the
+/// not any more. `false`: nothing was changed, as it was so already, as another mode is on or being turned on just now, as the
 /// process is about to end, or as the allocator is disabled.
 ///
 /// ```
@@ -83,12 +83,37 @@ pub fn class_stats() -> [ClassStats; CLASS_COUNT] {
 /// # }
 /// ```
 pub fn set_counting(on: bool) -> bool {
+    turn(Mode::Counting, on)
+}
+
+fn turn(mode: Mode, on: bool) -> bool {
     let path = second_path();
     match path.mode() {
-        Mode::Off if on => census::was_told() && path.turn_on(Mode::Counting),
-        Mode::Counting if !on => path.turn_off(Mode::Counting),
-        Mode::Off | Mode::System | Mode::Counting => false,
+        // A child that nobody told of its birth may have its parent's threads for its own.
+        Mode::Off if on => census::was_told() && path.turn_on(mode),
+        now if now == mode && !on => path.turn_off(mode),
+        _ => false,
     }
+}
+
+/// Turns the checking of every free, in all threads, on or off: a block that is freed twice, or with a layout of another
+/// size class, or what is no block at all, then ends the process at once with one line, as
+/// [`check_frees`](Magalloc::check_frees) has it from the start. While it is on, no thread caches anything, and each call
+/// takes some 100 ns; while it is off, it costs nothing. `false`: nothing was changed, as for [`set_counting`]; also while
+/// that is on.
+///
+/// ```
+/// # #[global_allocator]
+/// # static GLOBAL: magalloc::Magalloc = magalloc::Magalloc::new();
+/// # fn main() {
+/// let is_on = magalloc::set_checking(true);
+/// let text = String::from("its free is checked");
+/// drop(text);
+/// assert_eq!(magalloc::set_checking(false), is_on);
+/// # }
+/// ```
+pub fn set_checking(on: bool) -> bool {
+    turn(Mode::Checking, on)
 }
 
 /// What was counted while [`set_counting`] was on: by size class, smallest first, and of large blocks, last. A `realloc`

@@ -311,6 +311,11 @@ impl ThreadCache {
         reserve set_reserve: reserve *mut Magazine;
     }
 
+    /// May it hold no block, as nothing was granted since it was drained?
+    pub fn may_hold_nothing(&self) -> bool {
+        self.granted() == 0
+    }
+
     /// Does it hold so little that it may be left to the next thread, of at most `most` bytes?
     pub fn may_park(&self, most: usize) -> bool {
         self.granted() <= PARKED_BYTES_MAX.min(most)

@@ -4,13 +4,15 @@
 //! # Role        one dispatch of all calls that are slow. With no mode on, the heap serves them: the fast path found no block
 //!               or no room. While a mode is on, all calls of all threads come here (see `local::switch`), and the mode does
 //!               its part. Off costs no instruction, on what the mode says
-//! # Modes       `system`: another allocator serves (`MAGALLOC_DISABLE`); `counting`: allocations and frees are counted
+//! # Modes       `system`: another allocator serves (`MAGALLOC_DISABLE`); `counting`: allocations and frees are counted;
+//!               `checking`: every free is checked at once
 //! # A new mode  a number in `Mode`, a file, and its arm in each function of `SecondPath`: the compiler asks for them
 //! # Invariants  I1: a block goes back to where it came from, whatever is on by then. The heap's own are known by their
 //!                   address.
 //! # Not here    how threads are sent here (see `local::switch`), who they are (see `global::thread`)
 //! ```
 
+mod checking;
 mod counting;
 mod system;
 
@@ -33,6 +35,8 @@ pub enum Mode {
     System,
     /// The heap serves, and allocations and frees are counted.
     Counting,
+    /// The heap serves without caches.
+    Checking,
 }
 
 /// The calls that are slow, of a heap.
@@ -62,6 +66,7 @@ impl<'h, P: Pages> SecondPath<'h, P> {
         match self.heap.registry().mode() {
             number if number == Mode::System as u8 => Mode::System,
             number if number == Mode::Counting as u8 => Mode::Counting,
+            number if number == Mode::Checking as u8 => Mode::Checking,
             _ => Mode::Off,
         }
     }
@@ -93,6 +98,7 @@ impl<'h, P: Pages> SecondPath<'h, P> {
             // SAFETY: as in `other`.
             Mode::System => unsafe { System::found() }.allocate_class(class, align),
             Mode::Counting => self.counters.of(local).count_small(class, self.heap.allocate_small(local, class)),
+            Mode::Checking => checking::allocate(self.heap, local, class),
         }
     }
 
@@ -108,6 +114,7 @@ impl<'h, P: Pages> SecondPath<'h, P> {
                 }
             }
             Mode::Counting => self.counters.of(local).count_small_free(class),
+            Mode::Checking => return checking::free(self.heap, local, class, block),
         }
         self.heap.free_small(local, class, block);
     }
@@ -115,7 +122,8 @@ impl<'h, P: Pages> SecondPath<'h, P> {
     /// A block of `size` bytes at `align`, where no class serves; null at the end of memory.
     pub fn allocate_large(self, size: usize, align: usize, zeroed: bool) -> *mut u8 {
         match self.mode() {
-            Mode::Off => self.heap.allocate_large(size, align, zeroed),
+            // The free of a large block is checked anyway.
+            Mode::Off | Mode::Checking => self.heap.allocate_large(size, align, zeroed),
             Mode::System => {
                 // SAFETY: as in `other`.
                 let system = unsafe { System::found() };
@@ -128,7 +136,7 @@ impl<'h, P: Pages> SecondPath<'h, P> {
     /// Frees a block that no class serves.
     pub fn free_large(self, block: *mut u8) {
         match self.mode() {
-            Mode::Off => {}
+            Mode::Off | Mode::Checking => {}
             Mode::System => {
                 if !self.heap.owns(block) {
                     // SAFETY: as in `other`.
@@ -144,7 +152,9 @@ impl<'h, P: Pages> SecondPath<'h, P> {
     pub fn resize_large(self, block: *mut u8, new_size: usize, align: usize) -> *mut u8 {
         match self.mode() {
             Mode::System if !self.heap.owns(block) => core::ptr::null_mut(),
-            Mode::Off | Mode::System | Mode::Counting => self.heap.resize_large(block, new_size, align),
+            Mode::Off | Mode::System | Mode::Counting | Mode::Checking => {
+                self.heap.resize_large(block, new_size, align)
+            }
         }
     }
 }
