@@ -182,7 +182,8 @@ fn soft_limit(value: &[u8]) -> Option<SoftLimit> {
             let percent = number(percent).filter(|percent| (1..=100).contains(percent))?;
             Some(SoftLimit::CgroupPercent(percent as u8))
         }
-        bytes => number(bytes).map(SoftLimit::Bytes),
+        // Up to a hundred bytes are no limit; the sign was forgotten.
+        bytes => number(bytes).filter(|bytes| *bytes > 100).map(SoftLimit::Bytes),
     }
 }
 
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn every_option_changes_something() {
-        let values = ["7", "1", "0", "never", "unused", "/x", "ignore"];
+        let values = ["7", "1", "0", "5%", "never", "unused", "/x", "ignore"];
         for info in OPTION_TABLE {
             let changes = |value: &&str| {
                 let mut options = Options::new();
@@ -294,8 +295,8 @@ mod tests {
     #[test]
     fn soft_limit_is_bytes_or_percent() {
         assert_eq!(with("SOFT_LIMIT", "80%").soft_limit, SoftLimit::CgroupPercent(80));
-        assert_eq!(with("SOFT_LIMIT", "80").soft_limit, SoftLimit::Bytes(80));
-        for text in ["0%", "101%", "%", "8%%"] {
+        assert_eq!(with("SOFT_LIMIT", "8K").soft_limit, SoftLimit::Bytes(8 << 10));
+        for text in ["0%", "101%", "%", "8%%", "80", "0"] {
             assert_eq!(check_option("SOFT_LIMIT", text), Err(OptionError::BadValue), "{text}");
         }
     }

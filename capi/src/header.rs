@@ -73,6 +73,12 @@ pub extern "C" fn magalloc_purge_all() {
     allocator::purge_all();
 }
 
+/// Turns the checking of every free on or off. 1, or 0 where nothing was changed.
+#[unsafe(no_mangle)]
+pub extern "C" fn magalloc_set_checking(on: c_int) -> c_int {
+    c_int::from(allocator::set_checking(on != 0))
+}
+
 /// Is the address in memory of this allocator? 1 or 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn magalloc_owns(address: *const c_void) -> c_int {

@@ -100,6 +100,13 @@ fn small_block_freed_twice_aborts_when_it_leaves_the_cache() {
 }
 
 #[test]
+fn checked_frees_notice_at_once() {
+    expect_line("free_of_small_block_twice_checked", None, "magalloc: double free of block", "");
+    let end = ", which is not a block of that size (of the class of 1024): no block begins there";
+    expect_line("free_inside_small_block_checked", None, "magalloc: free of", end);
+}
+
+#[test]
 fn errors_are_noticed_while_calls_are_counted() {
     let counting = |scenario: &str| {
         let mut command = compile("foreign.c", MODES[0]).command();

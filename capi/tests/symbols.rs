@@ -47,6 +47,7 @@ const NAMES: &[&str] = &[
     "magalloc_flush_thread",
     "magalloc_purge_all",
     "magalloc_owns",
+    "magalloc_set_checking",
     "magalloc_version",
 ];
 

@@ -1,5 +1,6 @@
 /* Addresses that no function of this allocator gave, and blocks that are freed twice. Each says the address first. */
 #include "check.h"
+#include "magalloc.h"
 #include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -121,6 +122,27 @@ static void free_of_small_block_twice_around_another(void)
     malloc_trim(0);
 }
 
+/* Noticed at once where frees are checked. */
+static void free_of_small_block_twice_checked(void)
+{
+    void *block = malloc(1000), *other = malloc(1000);
+    /* Their slab stays. */
+    kept(malloc(1000));
+    CHECK(FUNCTION(magalloc_set_checking)(1) == 1 && FUNCTION(magalloc_set_checking)(1) == 0);
+    CHECK(FUNCTION(magalloc_set_checking)(0) == 1 && FUNCTION(magalloc_set_checking)(1) == 1);
+    free(said(block));
+    free(other);
+    free(block);
+    _exit(0);
+}
+
+static void free_inside_small_block_checked(void)
+{
+    CHECK(FUNCTION(magalloc_set_checking)(1) == 1);
+    free(said((char *)malloc(1000) + 16));
+    _exit(0);
+}
+
 /* Whatever the cache is like: the last of so many blocks. Those who are asked end quietly. */
 static void free_of_small_block_twice_at_any_fill(void)
 {
@@ -163,5 +185,6 @@ MAIN(SCENARIO(free_of_stack), SCENARIO(free_of_stack_as_first_call), SCENARIO(fr
      SCENARIO(free_inside_first_granule_of_large_block), SCENARIO(free_of_large_block_twice),
      SCENARIO(realloc_of_freed_large_block), SCENARIO(free_inside_small_block), SCENARIO(free_of_small_block_twice),
      SCENARIO(free_of_small_block_twice_around_another), SCENARIO(free_of_small_block_twice_at_any_fill),
-     SCENARIO(frees_that_are_right),
+     SCENARIO(frees_that_are_right), SCENARIO(free_of_small_block_twice_checked),
+     SCENARIO(free_inside_small_block_checked),
      SCENARIO(free_inside_mapped_block), SCENARIO(free_of_mapped_block_twice))
