@@ -28,7 +28,7 @@ mod setting;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::arguments::{Action, Arguments, one_line};
 use crate::failure::{Failure, USAGE, complain, words};
@@ -58,14 +58,40 @@ fn act(action: &Action, inherited: Inherited) -> Result<ExitCode, Failure> {
     match action {
         Action::Run(arguments) => run::run(arguments, inherited),
         Action::Doctor { json } => doctor::doctor(*json, inherited),
-        Action::Options => print(&setting::table()).map(|()| ExitCode::SUCCESS),
+        Action::Options => print(setting::table().as_bytes()).map(|()| ExitCode::SUCCESS),
+        Action::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "magalloc", &mut script);
+            print(&script).map(|()| ExitCode::SUCCESS)
+        }
+        Action::Man => manual().and_then(|page| print(&page)).map(|()| ExitCode::SUCCESS),
         Action::Probe => doctor::probe().map(|()| ExitCode::SUCCESS),
     }
 }
 
+/// The manual page: this program, and what each of its commands takes.
+fn manual() -> Result<Vec<u8>, Failure> {
+    let mut command = Arguments::command();
+    command.build();
+    let mut page = Vec::new();
+    let rendered = clap_mangen::Man::new(command.clone()).render(&mut page).and_then(|()| {
+        command.get_subcommands().filter(|action| !action.is_hide_set() && action.get_name() != "help").try_for_each(
+            |action| {
+                writeln!(page, ".SH \"{}\"", action.get_bin_name().unwrap_or_default().to_uppercase())?;
+                let man = clap_mangen::Man::new(action.clone());
+                man.render_synopsis_section(&mut page)?;
+                man.render_description_section(&mut page)?;
+                man.render_options_section(&mut page)?;
+                man.render_extra_section(&mut page)
+            },
+        )
+    });
+    rendered.map(|()| page).map_err(|error| Failure::system(format!("cannot write the manual page: {error}")))
+}
+
 /// Unlike `print!` this does not panic when nobody reads.
-fn print(text: &str) -> Result<(), Failure> {
+fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let written = out.write_all(text).and_then(|()| out.flush());
     written.map_err(|error| Failure::system(format!("cannot write to standard output: {}", words(&error))))
 }

@@ -63,7 +63,7 @@ pub(crate) fn doctor(json: bool, inherited: Inherited) -> Result<ExitCode, Failu
     findings.extend(memory::findings());
     let findings = Findings { preload: findings.iter().all(|finding| finding.level != Level::Error), findings };
     let text = if json { as_json(&findings)? } else { as_text(&findings) };
-    print(&text)?;
+    print(text.as_bytes())?;
     Ok(if findings.preload { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -7,6 +7,7 @@ mod process;
 mod stats_file;
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -52,7 +53,10 @@ pub(crate) fn run(arguments: &RunArguments, inherited: Inherited) -> Result<Exit
 }
 
 fn plan(arguments: &RunArguments) -> Result<Plan<'_>, Failure> {
-    let settings = arguments.options.iter().map(|text| Setting::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    // What an option says holds.
+    let check = arguments.check.then(|| OsStr::new("CHECK_FREES=1"));
+    let options = check.into_iter().chain(arguments.options.iter().map(OsString::as_os_str));
+    let settings = options.map(Setting::parse).collect::<Result<Vec<_>, _>>()?;
     let library = Library::find()?;
     let (name, rest) =
         arguments.command.split_first().ok_or_else(|| Failure::usage("run needs the program to start"))?;

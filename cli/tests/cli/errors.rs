@@ -51,7 +51,7 @@ fn program_that_cannot_be_executed_is_126() {
 #[test]
 fn wrong_arguments_are_2() {
     let cases: [(&[&str], &str); 8] = [
-        (&[], "no command: run, doctor or options (see magalloc --help)"),
+        (&[], "no command: run, doctor, options, completions or man (see magalloc --help)"),
         (&["walk"], "unrecognized subcommand 'walk' (see magalloc --help)"),
         (&["run", "--fast", "true"], "unexpected argument '--fast' found (see magalloc --help)"),
         (&["run"], "the following required arguments were not provided: <PROGRAM>... (see magalloc --help)"),
@@ -131,6 +131,10 @@ fn help_and_options_go_to_standard_output() {
         (&["doctor", "--help"], &["--json", "Exit codes:"]),
         (&["options"], &["PURGE_DELAY_MS", "milliseconds   ", "  1000  "]),
         (&["--version"], &["magalloc 0"]),
+        (&["man"], &[".TH magalloc 1", ".SH \"MAGALLOC RUN\"", "CHECK_FREES=1", "Exit codes"]),
+        (&["completions", "bash"], &["complete -F _magalloc", "--no-children", "doctor"]),
+        (&["completions", "zsh"], &["#compdef magalloc", "--no-children"]),
+        (&["completions", "fish"], &["complete -c magalloc", "no-children"]),
     ] {
         let finished = run(arguments);
         assert_eq!((finished.code(), finished.stderr.as_str()), (Some(0), ""), "{arguments:?}");

@@ -30,6 +30,10 @@ fn options_become_variables() {
             assert_eq!((finished.stdout, finished.stderr), (format!("{value}\n"), String::new()), "{option}");
         }
     }
+    let check =
+        |rest: &[&str]| run(&[&["run", "--check"], rest, &[subject(), "variable", "MAGALLOC_CHECK_FREES"]].concat());
+    assert_eq!(check(&[]).stdout, "1\n");
+    assert_eq!(check(&["--option", "check-frees=0"]).stdout, "0\n");
     let last =
         ["run", "--option=HARD_LIMIT=1G", "--option", "hard-limit=2G", subject(), "variable", "MAGALLOC_HARD_LIMIT"];
     assert_eq!(run(&last).stdout, "2G\n");
