@@ -12,7 +12,7 @@
 mod common;
 
 use common::{assert_caught, check, join, spawn};
-use magalloc::local::switch::{OFF, Reach, Switch, View};
+use magalloc::local::switch::{OFF, Presence, Reach, Switch, View};
 use magalloc::sync::{AtomicU8, Ordering};
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ const PREEMPTIONS: Option<usize> = Some(3);
 const MISSED: &str = "a call is fast though a mode is on";
 const WRITTEN: &str = "the memory of a thread that has ended is written";
 const STUCK: &str = "a call is slow though no mode is on";
+
+const REPLACED: &str = "a mode that is for good was replaced";
 
 const MODE: u8 = 1;
 static OWN: u8 = 0;
@@ -79,11 +81,18 @@ impl Process {
     }
 
     fn turn_on(&self) -> bool {
-        self.switch.turn_on(MODE, &raw const DUMMY, || core::iter::once(&self.reach))
+        self.turn(MODE, OFF)
+    }
+
+    fn turn(&self, mode: u8, from: u8) -> bool {
+        self.switch.turn_on(mode, from, &raw const DUMMY, || core::iter::once((&self.reach, Presence::There)))
     }
 
     fn end(&self) {
-        self.switch.detach(&self.reach, &self.view, &raw const DUMMY, |_| loom::thread::yield_now());
+        self.switch.detach(&self.reach, &self.view, &raw const DUMMY, |_| {
+            loom::thread::yield_now();
+            true
+        });
         self.view.set(&raw const ANOTHERS);
     }
 }
@@ -141,9 +150,25 @@ fn is_turned_twice() {
 fn two_turn() {
     let process = Process::with_thread();
     let turns = [(), ()].map(|()| spawn(&process, Process::turn_on));
-    assert!(join(turns).contains(&true));
+    assert_eq!(join(turns).into_iter().filter(|&is_on| is_on).count(), 1);
     assert!(process.call(), "{MISSED}");
     assert_eq!(process.switch.mode(), MODE);
+}
+
+/// One mode is for good, and another one is turned on where that was not seen yet.
+fn one_stays() {
+    const OTHER: u8 = 2;
+    let process = Process::with_thread();
+    let turns = [MODE, OTHER].map(|mode| {
+        spawn(&process, move |process| {
+            let from = process.switch.mode();
+            from != MODE && process.turn(mode, from)
+        })
+    });
+    let [is_on, other] = join(turns);
+    assert!(is_on || other);
+    let mode = process.switch.mode();
+    assert!(mode == if is_on { MODE } else { OTHER }, "{REPLACED}");
 }
 
 /// A thread ends, and its memory goes, while a mode is turned on.
@@ -164,7 +189,10 @@ fn is_shut() {
         let _ = process.turn_on();
     });
     let thread = spawn(&process, |process| {
-        process.switch.shut(|_| loom::thread::yield_now());
+        process.switch.shut(|_| {
+            loom::thread::yield_now();
+            true
+        });
         process.view.set(&raw const ANOTHERS);
     });
     join([turn, thread]);
@@ -190,6 +218,16 @@ fn a_thread_is_reached_again() {
 #[test]
 fn two_can_turn_at_once() {
     check(PREEMPTIONS, two_turn);
+}
+
+#[test]
+fn a_mode_that_is_for_good_stays() {
+    check(PREEMPTIONS, one_stays);
+}
+
+#[test]
+fn whatever_is_on_is_caught() {
+    assert_caught("whatever is on", REPLACED, PREEMPTIONS, one_stays);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub enum OptionError {
     UnknownName,
     /// The option cannot have that value.
     BadValue,
+    /// It cannot be changed while the program runs, or not now: [`set_option`](crate::set_option).
+    NotNow,
 }
 
 macro_rules! options {
@@ -191,7 +193,8 @@ fn find(name: &[u8]) -> Option<&'static OptionInfo> {
     OPTION_TABLE.iter().find(|info| info.name.as_bytes() == name)
 }
 
-fn set(options: &mut Options, name: &[u8], value: &[u8]) -> Result<(), OptionError> {
+/// Sets an option, if it can have that value.
+pub(crate) fn set(options: &mut Options, name: &[u8], value: &[u8]) -> Result<(), OptionError> {
     let info = find(name).ok_or(OptionError::UnknownName)?;
     if (info.set)(options, value) { Ok(()) } else { Err(OptionError::BadValue) }
 }
@@ -220,6 +223,7 @@ pub(crate) fn read(options: &mut Options) {
             let values = find(name).map_or(&b""[..], |info| info.values.as_bytes());
             line(&[b"magalloc: ", PREFIX, name, b" cannot be \"", value, b"\", but ", values, b"; it is ignored"]);
         }
+        OptionError::NotNow => {}
     });
 }
 

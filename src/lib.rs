@@ -82,6 +82,9 @@ modelled! { units sync sys size_class }
 mod options;
 
 #[cfg(not(loom))]
+mod settings;
+
+#[cfg(not(loom))]
 mod environment;
 #[cfg(not(loom))]
 mod os;
@@ -104,8 +107,8 @@ mod global;
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
 pub use global::{
-    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, purge_all, set_checking, set_counting,
-    stats, stays_in_environment,
+    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, option, purge_all, set_checking,
+    set_counting, set_option, stats, stays_in_environment,
 };
 #[cfg(not(loom))]
 pub use heap::{ClassStats, Stats};

@@ -198,10 +198,80 @@ fn turns_amid_threads_that_begin_end_and_fork_lose_nothing() {
     assert!(stats().live <= live_before + (64 << 10), "{} and {} bytes live", live_before, stats().live);
 }
 
+/// Ends its thread as no destructor sees it, with a cache.
+extern "C" fn vanish(_: *mut libc::c_void) -> *mut libc::c_void {
+    work(10);
+    // SAFETY: ends the thread.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!()
+}
+
+/// Its stack and thread-local memory are gone, or somebody else's, when a mode is turned on.
+fn a_thread_that_vanished_is_passed_by() {
+    const STACK: usize = 1 << 20;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    for _ in 0..8 {
+        // SAFETY: a new mapping.
+        let stack = unsafe {
+            libc::mmap(std::ptr::null_mut(), STACK, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
+        };
+        assert_ne!(stack, libc::MAP_FAILED);
+        // SAFETY: all zeros is a valid value for both, which are set next.
+        let (mut attributes, mut thread): (libc::pthread_attr_t, libc::pthread_t) = unsafe { std::mem::zeroed() };
+        // SAFETY: all are valid; the stack is the thread's until it has ended.
+        let joined = unsafe {
+            libc::pthread_attr_init(&raw mut attributes)
+                | libc::pthread_attr_setstack(&raw mut attributes, stack, STACK)
+                | libc::pthread_create(&raw mut thread, &raw const attributes, vanish, std::ptr::null_mut())
+                | libc::pthread_join(thread, std::ptr::null_mut())
+        };
+        assert_eq!(joined, 0);
+        // SAFETY: nobody's any more.
+        assert_eq!(unsafe { libc::munmap(stack, STACK) }, 0);
+        assert!(set_counting(true) && set_counting(false));
+    }
+}
+
+/// A child that no handler is told of, born amid a turn of another thread's: nothing that it waits for goes on there.
+fn a_child_that_nobody_told_ends() {
+    const CHILDREN: usize = 60;
+    const THREADS: usize = 60;
+    let is_over = AtomicBool::new(false);
+    let workers: Vec<_> = (0..THREADS).map(|_| Worker::new()).collect();
+    workers.iter().for_each(|worker| worker.work(1));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = set_counting(true) && set_counting(false);
+            }
+        });
+        for _ in 0..CHILDREN {
+            // SAFETY: a process of its own, with a copy of the memory; it only ends.
+            let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) } as libc::pid_t;
+            assert!(child >= 0);
+            if child == 0 {
+                // SAFETY: the signal ends a child that hangs; handlers of the end run as ever.
+                unsafe {
+                    libc::alarm(300);
+                    libc::exit(0)
+                }
+            }
+            let mut status = 0;
+            // SAFETY: our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "a child hangs at its end");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    workers.into_iter().for_each(Worker::end);
+}
+
 fn main() {
     common::run(&[
         ("each_thread_is_reached_at_its_next_call", each_thread_is_reached_at_its_next_call),
         ("a_child_is_reached", a_child_is_reached),
+        ("a_thread_that_vanished_is_passed_by", a_thread_that_vanished_is_passed_by),
+        ("a_child_that_nobody_told_ends", a_child_that_nobody_told_ends),
         (
             "turns_amid_threads_that_begin_end_and_fork_lose_nothing",
             turns_amid_threads_that_begin_end_and_fork_lose_nothing,

@@ -52,6 +52,14 @@ void magalloc_purge_all(void);
  * about to end. */
 int magalloc_set_checking(int on);
 
+/* Changes an option while the program runs, by its name without MAGALLOC_, to a value as in the environment:
+ * PURGE_DELAY_MS, DIRTY_BYTES_MAX, CACHE_BYTES_MAX, SOFT_LIMIT, HARD_LIMIT, CHECK_FREES or COUNTING. 0, or ENOENT for a
+ * name that is none, EINVAL for a value that it cannot have, EPERM where it cannot be changed (now). */
+int magalloc_set_option(const char *name, const char *value);
+
+/* What holds of such an option: bytes, milliseconds, 0 or 1; UINT64_MAX is no limit. Returns 0, or ENOENT. */
+int magalloc_get_option(const char *name, uint64_t *value);
+
 /* 1 if the address is in memory of this allocator, else 0. */
 int magalloc_owns(const void *address);
 

@@ -1,7 +1,8 @@
 //! What `include/magalloc.h` declares.
 
 use crate::ALLOCATOR;
-use core::ffi::{c_char, c_int, c_void};
+use allocator::OptionError;
+use core::ffi::{CStr, c_char, c_int, c_void};
 
 /// `struct magalloc_stats` of the header: the fields in the same order. New ones are added at the end only.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,37 @@ pub extern "C" fn magalloc_purge_all() {
 #[unsafe(no_mangle)]
 pub extern "C" fn magalloc_set_checking(on: c_int) -> c_int {
     c_int::from(allocator::set_checking(on != 0))
+}
+
+/// Changes an option while the program runs. 0, or an error's number.
+///
+/// # Safety
+/// Both are texts that end with a zero.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn magalloc_set_option(name: *const c_char, value: *const c_char) -> c_int {
+    // SAFETY: the caller's promise.
+    let (name, value) = unsafe { (CStr::from_ptr(name), CStr::from_ptr(value)) };
+    let (Ok(name), Ok(value)) = (name.to_str(), value.to_str()) else { return libc::EINVAL };
+    match allocator::set_option(name, value) {
+        Ok(()) => 0,
+        Err(OptionError::UnknownName) => libc::ENOENT,
+        Err(OptionError::BadValue) => libc::EINVAL,
+        Err(_) => libc::EPERM,
+    }
+}
+
+/// What holds of such an option. 0, or ENOENT.
+///
+/// # Safety
+/// The name ends with a zero; `value` can be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn magalloc_get_option(name: *const c_char, value: *mut u64) -> c_int {
+    // SAFETY: the caller's promise.
+    let name = unsafe { CStr::from_ptr(name) };
+    let Some(now) = name.to_str().ok().and_then(allocator::option) else { return libc::ENOENT };
+    // SAFETY: the caller's promise.
+    unsafe { value.write(now) };
+    0
 }
 
 /// Is the address in memory of this allocator? 1 or 0.

@@ -47,7 +47,9 @@ const NAMES: &[&str] = &[
     "magalloc_flush_thread",
     "magalloc_purge_all",
     "magalloc_owns",
+    "magalloc_get_option",
     "magalloc_set_checking",
+    "magalloc_set_option",
     "magalloc_version",
 ];
 

@@ -105,7 +105,7 @@ impl<P: Pages> Depot<P> {
     }
 
     /// After memory was freed, or claimed above the soft limit: purges what is beyond the bound.
-    pub(super) fn keep_bound(&self) {
+    pub fn keep_bound(&self) {
         let (dirty, most) = (self.dirty_bytes(), self.dirty_bound());
         // ordering: Relaxed, a hint that spares walks which find nothing.
         if dirty > most

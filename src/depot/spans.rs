@@ -24,7 +24,7 @@ use crate::purge::warm::Warm;
 use crate::os::Os;
 use crate::pagemap::{Region, Regions};
 use crate::metadata::Missing;
-use crate::options::Settings;
+use crate::settings::Settings;
 use crate::sync::{AtomicU32, AtomicUsize, CachePadded, Ordering, thread_hint};
 use crate::sys::{NotMapped, Pages};
 use crate::units::GranuleIndex;

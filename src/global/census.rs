@@ -16,6 +16,7 @@
 
 use super::{HEAP, exit};
 use crate::local::LocalIndex;
+use crate::local::switch::Presence;
 use crate::purge::worker_state::WorkerState;
 use crate::sync::{AtomicU8, AtomicU32, AtomicU64, Ordering, compiler_fence};
 use crate::sys::platform::{Wiped, is_alive, is_as_known, process_id, thread_id};
@@ -155,6 +156,16 @@ pub(super) fn end_thread(me: LocalIndex) {
             note_watch();
         }
     }
+}
+
+/// Where is a thread that was noted so for a local heap?
+pub(super) fn presence(noted: u64) -> Presence {
+    // ordering: Relaxed, numbers.
+    if noted == 0 || generation_of(noted) != HERE.generation.load(Ordering::Relaxed) {
+        return Presence::Unknown;
+    }
+    // ordering: Relaxed, a number.
+    if is_alive(HERE.process.load(Ordering::Relaxed), noted as u32) { Presence::There } else { Presence::Gone }
 }
 
 /// Does `work`. If a signal handler of this thread's forks meanwhile, and this is the child, that is said: what the thread

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Errors      another `Magalloc` comes too late: one line on standard error names the options that it has for nothing
-//! # States      Unset -> Builder -> Reading -> Final. The first call of the process brings its `Magalloc`'s options; the
+//! # States      Unset -> Builder -> Reading (first, or again) -> Final. The first call of the process brings its `Magalloc`'s options; the
 //!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
 //!               later occasion.
 //! # Progress    one thread reads; others go on meanwhile with what holds so far. A mode that the options turn on reaches
@@ -10,7 +10,7 @@
 //! # Fork        a child whose parent's other thread was reading reads itself
 //! ```
 
-use super::{HEAP, second_path, stats_record};
+use super::{HEAP, second_path, stats_record, thread};
 use crate::environment;
 use crate::mode::{Mode, System};
 use crate::options::{Options, OptionsInCode, SoftLimit};
@@ -19,8 +19,10 @@ use crate::sys::platform::{has_environment, line};
 
 const UNSET: u8 = 0;
 const BUILDER: u8 = 1;
-const READING: u8 = 2;
-const FINAL: u8 = 3;
+/// Read from `UNSET`, or from `BUILDER` on.
+const READING_FIRST: u8 = 2;
+const READING_AGAIN: u8 = 3;
+const FINAL: u8 = 4;
 
 static STATE: AtomicU8 = AtomicU8::new(UNSET);
 
@@ -59,8 +61,14 @@ fn configure_now(options: &OptionsInCode) {
         }
         return;
     }
-    // ordering: Relaxed; Acquire pairs with Release below. Whoever is late comes here again with its next slow path.
-    if before == READING || STATE.compare_exchange(before, READING, Ordering::Relaxed, Ordering::Acquire).is_err() {
+    let reading = match before {
+        UNSET => READING_FIRST,
+        BUILDER => READING_AGAIN,
+        // Whoever is late comes here again with its next slow path.
+        _ => return,
+    };
+    // ordering: Relaxed; Acquire pairs with Release below.
+    if STATE.compare_exchange(before, reading, Ordering::Relaxed, Ordering::Acquire).is_err() {
         return;
     }
     let builder = options;
@@ -71,14 +79,7 @@ fn configure_now(options: &OptionsInCode) {
     } else {
         HEAP.configure(&options);
     }
-    if options.disable && !(System::find() && second_path().turn_on(Mode::System)) {
-        line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
-    }
-    if options.check_frees {
-        let _ = second_path().turn_on(Mode::Checking);
-    } else if options.counting {
-        let _ = second_path().turn_on(Mode::Counting);
-    }
+    turn_on_asked(&options);
     if options.stats_on_sigterm && options.stats_file.is_some() {
         stats_record::write_on_sigterm();
     }
@@ -88,10 +89,40 @@ fn configure_now(options: &OptionsInCode) {
     SETTLED.store(core::ptr::from_ref(builder).cast_mut(), Ordering::Release);
 }
 
+/// Turns on the mode that the options ask for. Nobody else can, before they are final; in the child of a fork, it may be on.
+fn turn_on_asked(options: &Options) {
+    let now = second_path().mode();
+    let asked = match options {
+        Options { disable: true, .. } if now == Mode::System || System::find() => Mode::System,
+        Options { check_frees: true, .. } => Mode::Checking,
+        Options { counting: true, .. } => Mode::Counting,
+        _ => Mode::Off,
+    };
+    if options.disable && asked != Mode::System {
+        line(&[b"magalloc: there is no other allocator in this program; MAGALLOC_DISABLE is ignored"]);
+    }
+    if asked != now && asked != Mode::Off && !thread::turn_on(asked, now) {
+        line(&[b"magalloc: threads began too early for a mode that was asked for; it is not on"]);
+    }
+}
+
+/// Is it known which options hold? Not before the first call.
+pub(super) fn is_final() -> bool {
+    // ordering: Acquire pairs with Release in `configure_now`: what is set afterwards stays.
+    STATE.load(Ordering::Acquire) == FINAL
+}
+
 /// In the child of a fork: nobody else is reading.
 pub(super) fn note_fork() {
-    // ordering: Relaxed; the caller is alone. What was read so far is read again.
-    let _ = STATE.compare_exchange(READING, BUILDER, Ordering::Relaxed, Ordering::Relaxed);
+    // ordering: Relaxed, both; the caller is alone. What was read so far is read again.
+    let _ = STATE.compare_exchange(READING_FIRST, UNSET, Ordering::Relaxed, Ordering::Relaxed);
+    let _ = STATE.compare_exchange(READING_AGAIN, BUILDER, Ordering::Relaxed, Ordering::Relaxed);
+}
+
+/// Options were changed while the program runs: those of a late `Magalloc` are not compared with them.
+pub(super) fn tell_no_more() {
+    // ordering: Relaxed, a count.
+    LOOKS.store(LOOKS_MAX, Ordering::Relaxed);
 }
 
 /// Says once which options of a late `Magalloc` are ignored: those that are not what holds, whoever said that.

@@ -7,6 +7,7 @@
 
 mod builder;
 mod census;
+mod control;
 mod exit;
 mod global_alloc;
 mod init;
@@ -23,6 +24,7 @@ use crate::size_class::CLASS_COUNT;
 use crate::sys::platform::SystemPages;
 
 pub use builder::Magalloc;
+pub use control::{option, set_option};
 
 /// The heap of this process, or of this library's copy of the allocator.
 static HEAP: Heap<SystemPages> = Heap::new(SystemPages);
@@ -69,7 +71,8 @@ pub fn class_stats() -> [ClassStats; CLASS_COUNT] {
 /// Turns the counting of all allocations and frees, in all threads, on or off; [`call_counts`] has the counts. While it is
 /// on, each call takes some 10 ns longer; while it is off, nothing. When this returns, each thread's next call is counted, or
 /// not any more. `false`: nothing was changed, as it was so already, as another mode is on or being turned on just now, as the
-/// process is about to end, or as the allocator is disabled.
+/// process is about to end, as the allocator is disabled, or, in a program with other threads, as it has
+/// [`background_thread(false)`](Magalloc::background_thread): then nobody knows which of them are still there.
 ///
 /// ```
 /// # #[global_allocator]
@@ -89,8 +92,9 @@ pub fn set_counting(on: bool) -> bool {
 fn turn(mode: Mode, on: bool) -> bool {
     let path = second_path();
     match path.mode() {
-        // A child that nobody told of its birth may have its parent's threads for its own.
-        Mode::Off if on => census::was_told() && path.turn_on(mode),
+        // Not before the options that hold are known, which may turn one on. A child that nobody told of its birth may have
+        // its parent's threads for its own.
+        Mode::Off if on => init::is_final() && census::was_told() && thread::turn_on(mode, Mode::Off),
         now if now == mode && !on => path.turn_off(mode),
         _ => false,
     }

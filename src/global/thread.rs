@@ -10,12 +10,13 @@
 
 use super::tls::{self, FRESH_MAX, Place, State};
 use super::{HEAP, census, init, second_path, worker};
+use crate::local::switch::Presence;
 use crate::local::{LocalHeap, LocalIndex, NO_CACHE};
 use crate::mode::Mode;
 use crate::options::OptionsInCode;
 use crate::slab::KindByte;
 use crate::sys::EndOfThread;
-use crate::sys::platform::{SystemPages, ThreadEnd};
+use crate::sys::platform::{SystemPages, ThreadEnd, without_signals};
 use crate::units::ClassIndex;
 
 static THREAD_END: ThreadEnd = ThreadEnd::new();
@@ -119,8 +120,8 @@ fn register_now(thread: &Place) -> Option<LocalHeap<'static, SystemPages>> {
         Some(local) => {
             census::begin_thread(local.me);
             thread.set_state(State::Registered(local.me));
-            // SAFETY: `forget` comes before the thread's memory goes, as THREAD_END sees to; where nobody will be told of ends
-            // any more, the switch is shut before.
+            // SAFETY: `forget` comes before the thread's memory goes, as THREAD_END sees to, or the thread is looked for before
+            // its view is written (I2 of `switch`); where nobody will be told of ends any more, the switch is shut before.
             unsafe { HEAP.registry().attach(local.me, &thread.tops) };
         }
         None => thread.set_state(State::Fresh { frees: 0 }),
@@ -161,7 +162,7 @@ impl EndOfThread for Place {
 
 /// From now on this thread is served without a cache.
 fn forget(thread: &Place, me: LocalIndex) {
-    HEAP.registry().detach(me, &thread.tops);
+    HEAP.registry().detach(me, &thread.tops, census::was_told());
     thread.set_state(State::Ended);
 }
 
@@ -202,6 +203,24 @@ pub(super) fn is_registered() -> bool {
     tls::with(|thread| matches!(thread.state(), State::Registered(_)))
 }
 
+/// Turns `mode` on in the place of `from`, for all threads, of which the caller's is there for certain.
+pub(super) fn turn_on(mode: Mode, from: Mode) -> bool {
+    let own = tls::with(|thread| match thread.state() {
+        State::Registered(me) => Some(me.get()),
+        State::Fresh { .. } | State::Registering | State::Ended | State::Purger => None,
+    });
+    // A signal handler must not end the thread, or the process, amid the turn, for which others then wait.
+    without_signals(|| {
+        second_path().turn_on(
+            mode,
+            from,
+            |number, noted| {
+                if own == Some(number) { Presence::There } else { census::presence(noted) }
+            },
+        )
+    })
+}
+
 /// Prepares for the ends of threads.
 pub(super) fn prepare() {
     THREAD_END.prepare::<Place>();
@@ -209,7 +228,7 @@ pub(super) fn prepare() {
 
 /// Threads that end from now on keep their caches: nobody is called.
 pub(super) fn disarm() {
-    HEAP.registry().shut_switch();
+    HEAP.registry().shut_switch(census::was_told());
     THREAD_END.disarm();
 }
 

@@ -7,7 +7,7 @@
 
 use crate::local::cache::{NO_CACHE, Tops};
 use crate::local::registry::{LocalIndex, ThreadRegistry};
-use crate::local::switch::{OFF, Switch, View};
+use crate::local::switch::{OFF, Presence, Switch, View};
 use crate::sys::platform;
 
 impl ThreadRegistry {
@@ -17,10 +17,14 @@ impl ThreadRegistry {
         self.switch.mode()
     }
 
-    /// Turns a mode on; when this returns, each thread's next call is slow. See `Switch::turn_on`.
-    pub fn turn_on(&self, mode: u8) -> bool {
-        self.switch.turn_on(mode, &raw const NO_CACHE, || {
-            self.all_slabs().map(|slabs| &slabs.reach)
+    /// Turns a mode on in the place of `from`; when this returns, each thread's next call is slow. See `Switch::turn_on`.
+    /// `presence` tells where the thread is that was noted for a local heap, by that one's number.
+    pub fn turn_on(&self, mode: u8, from: u8, presence: impl Fn(usize, u64) -> Presence) -> bool {
+        self.switch.turn_on(mode, from, &raw const NO_CACHE, || {
+            self.all_slabs().enumerate().map(|(number, slabs)| {
+                let is_open = slabs.reach.is_open();
+                (&slabs.reach, if is_open { presence(number, self.thread_of(number)) } else { Presence::Gone })
+            })
         })
     }
 
@@ -49,9 +53,9 @@ impl ThreadRegistry {
     }
 
     /// Has the calling thread, which has `me`, look at the dummy from now on, for good. Waits for a turn of modes, if there is
-    /// one just then.
-    pub fn detach(&self, me: LocalIndex, view: &View<Tops>) {
-        self.switch.detach(&self.slabs(me).reach, view, &raw const NO_CACHE, wait_for_turn);
+    /// one just then, and `may_turn`.
+    pub fn detach(&self, me: LocalIndex, view: &View<Tops>, may_turn: bool) {
+        self.switch.detach(&self.slabs(me).reach, view, &raw const NO_CACHE, |switch| wait_for_turn(switch, may_turn));
     }
 
     /// In the child of a fork, whose thread has `me`: as before.
@@ -59,13 +63,17 @@ impl ThreadRegistry {
         self.switch.reattach(&self.slabs(me).reach, self.cache(me).tops(), &raw const NO_CACHE);
     }
 
-    /// From now on threads end without a word, so no mode can be turned on any more.
-    pub fn shut_switch(&self) {
-        self.switch.shut(wait_for_turn);
+    /// From now on threads end without a word, so no mode can be turned on any more. Waits as `detach` does.
+    pub fn shut_switch(&self, may_turn: bool) {
+        self.switch.shut(|switch| wait_for_turn(switch, may_turn));
     }
 }
 
-/// Lets a turn of modes get on.
-fn wait_for_turn(switch: &Switch) {
-    platform::wait_briefly(|| switch.is_at_rest());
+/// Lets a turn of modes get on, if there may be one: a child that nobody told of its birth has a copy of its parent's, which
+/// never ends.
+fn wait_for_turn(switch: &Switch, may_turn: bool) -> bool {
+    if may_turn {
+        platform::wait_briefly(|| switch.is_at_rest());
+    }
+    may_turn
 }

@@ -9,7 +9,9 @@
 //!                   So what only a slow path can take back, such as a block of another allocator, is given to no thread
 //!                   before.
 //!               I2: a view is written by another thread only during a walk that began before the thread closed its
-//!                   reach; so a thread whose memory is about to go waits for walks.
+//!                   reach; so a thread whose memory is about to go waits for walks. A thread that ends without a word (a raw
+//!                   system call; a first malloc in the last round of key destructors) closes nothing: each is looked for
+//!                   before its view is written. One that vanishes between that look and the write is written after its end.
 //! # Ordering    SWITCH: a turn writes the word, fences, then looks for reaches and writes views. A thread opens its reach,
 //!               writes its view, fences, then looks at the word. One of the two sees the other; and if the thread does not
 //!               see the turn, the turn's write of the view comes after the thread's.
@@ -96,6 +98,12 @@ impl<T> Reach<T> {
         self.view.store(core::ptr::null_mut(), Ordering::Relaxed);
     }
 
+    /// Can it reach somebody, at some moment?
+    pub fn is_open(&self) -> bool {
+        // ordering: Relaxed, a hint that spares a question; SWITCH orders what must be seen.
+        !self.view.load(Ordering::Relaxed).is_null()
+    }
+
     /// The view of the thread, if it is in `process`.
     fn view(&self, process: u32) -> *const View<T> {
         // ordering: Acquire pairs with Release in `open`: a view that is seen is not older.
@@ -105,6 +113,17 @@ impl<T> Reach<T> {
         // ordering: Acquire, as above.
         self.view.load(Ordering::Acquire)
     }
+}
+
+/// Where a thread is whose reach is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// In this process, at this moment.
+    There,
+    /// It has ended without a word.
+    Gone,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// Which mode is on.
@@ -140,41 +159,46 @@ impl Switch {
         if word & TURNING == 0 || bug("on before all are reached") { word & !TURNING } else { OFF }
     }
 
-    /// Turns a mode on, in the place of another one if need be: when this returns, each thread's next call is slow. `reaches`
-    /// is begun when all reaches that were opened by then can be seen. `false`: another turn is under way, or it is too late.
+    /// Turns `mode` on in the place of `from`, which `mode()` has told: when this returns, each thread's next call is slow.
+    /// `reaches` is begun when all reaches that were opened by then can be seen; it asks of each where its thread is. `false`:
+    /// another one is on by now or being turned on, it is too late, or somebody cannot be reached.
     #[must_use]
-    pub fn turn_on<'r, T: 'r, R>(&self, mode: u8, dummy: *const T, reaches: impl FnOnce() -> R) -> bool
+    pub fn turn_on<'r, T: 'r, R>(&self, mode: u8, from: u8, dummy: *const T, reaches: impl FnOnce() -> R) -> bool
     where
-        R: Iterator<Item = &'r Reach<T>>,
+        R: Iterator<Item = (&'r Reach<T>, Presence)>,
     {
-        // ordering: Relaxed, a guess that the exchange corrects.
-        let before = self.word.load(Ordering::Relaxed);
+        let from = if bug("whatever is on") { self.word.load(Ordering::Relaxed) } else { from };
         // ordering: AcqRel, after other turns; SWITCH, by the fence below.
-        if before & TURNING != 0
-            || self.word.compare_exchange(before, mode | TURNING, Ordering::AcqRel, Ordering::Relaxed).is_err()
+        if from & TURNING != 0
+            || self.word.compare_exchange(from, mode | TURNING, Ordering::AcqRel, Ordering::Relaxed).is_err()
         {
             return false;
         }
         let walk = self.walks.take_up();
         if !bug("turn without a fence") {
+            // ordering: SeqCst [SWITCH, END] after the word and the walk, before reaches and `shut`.
             fence(Ordering::SeqCst);
         }
         // ordering: Relaxed [END] after the fence, as `shut` writes before its own.
-        let is_open = self.shut.load(Ordering::Relaxed) == 0;
-        if is_open {
-            for reach in reaches() {
+        let mut reached = self.shut.load(Ordering::Relaxed) == 0;
+        if reached {
+            for (reach, presence) in reaches() {
+                // Not before it is known that the thread is there: an older one's view was forgotten then.
                 let view = reach.view(self.walks.process());
-                if !view.is_null() {
+                match presence {
+                    _ if view.is_null() => {}
                     // SAFETY: I2: its thread has not closed the reach, or waits for this walk.
-                    unsafe { (*view).set(dummy) };
+                    Presence::There => unsafe { (*view).set(dummy) },
+                    Presence::Gone => {}
+                    Presence::Unknown => reached = false,
                 }
             }
         }
         self.walks.put_down(walk);
-        let after = if is_open { mode } else { before };
+        let after = if reached { mode } else { from };
         // ordering: Release [ON] pairs with `mode`. If it fails, this is a child of a fork amid the turn, which has ended it.
         let _ = self.word.compare_exchange(mode | TURNING, after, Ordering::Release, Ordering::Relaxed);
-        is_open
+        reached
     }
 
     /// Turns `mode` off: each call is as ever from its thread's next one on, which is still slow. `false`: it is not on.
@@ -215,16 +239,14 @@ impl Switch {
     }
 
     /// Closes the reach of the calling thread, which looks at the dummy from now on. `wait` is called while another thread may
-    /// be about to write its view.
-    pub fn detach<T>(&self, reach: &Reach<T>, view: &View<T>, dummy: *const T, wait: impl Fn(&Self)) {
+    /// be about to write its view, and says whether one may be.
+    pub fn detach<T>(&self, reach: &Reach<T>, view: &View<T>, dummy: *const T, wait: impl Fn(&Self) -> bool) {
         // In this order: see `reattach`.
         reach.close();
         view.set(dummy);
         // ordering: SeqCst [END] after the reach, before the walks.
         fence(Ordering::SeqCst);
-        while !self.walks.is_empty() && !bug("end without waiting") {
-            wait(self);
-        }
+        while !self.walks.is_empty() && !bug("end without waiting") && wait(self) {}
     }
 
     /// Is no view being written?
@@ -233,13 +255,11 @@ impl Switch {
     }
 
     /// From now on threads end without `detach`, so none is reached any more, and no mode turned on. `wait` as in `detach`.
-    pub fn shut(&self, wait: impl Fn(&Self)) {
+    pub fn shut(&self, wait: impl Fn(&Self) -> bool) {
         // ordering: Relaxed [END] by the fence.
         self.shut.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        while !self.walks.is_empty() {
-            wait(self);
-        }
+        while !self.walks.is_empty() && wait(self) {}
     }
 
     /// In the child of a fork: nobody else can be reached. Before `reattach`, if its thread has a local heap.
@@ -257,8 +277,15 @@ impl Switch {
         let view = reach.view.load(Ordering::Relaxed);
         // SAFETY: the thread's own, which it has not closed.
         if let Some(view) = unsafe { view.as_ref() } {
-            reach.open(view, self.walks.process());
-            self.settle(view, own, dummy);
+            loop {
+                let process = self.walks.process();
+                reach.open(view, process);
+                self.settle(view, own, dummy);
+                // A signal handler may have forked meanwhile.
+                if self.walks.process() == process {
+                    break;
+                }
+            }
         }
     }
 }

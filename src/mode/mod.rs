@@ -21,7 +21,7 @@ pub use system::System;
 
 use crate::heap::Heap;
 use crate::local::LocalHeap;
-use crate::local::switch::OFF;
+use crate::local::switch::{OFF, Presence};
 use crate::sys::Pages;
 use crate::units::ClassIndex;
 
@@ -71,10 +71,11 @@ impl<'h, P: Pages> SecondPath<'h, P> {
         }
     }
 
-    /// Turns `mode` on, in the place of another one. `false`: not possible at this moment, or for ever.
+    /// Turns `mode` on in the place of `from`, which was on. `false`: not possible at this moment, or for ever. `presence` as
+    /// for `ThreadRegistry::turn_on`.
     #[must_use]
-    pub fn turn_on(self, mode: Mode) -> bool {
-        self.mode() != Mode::System && self.heap.registry().turn_on(mode as u8)
+    pub fn turn_on(self, mode: Mode, from: Mode, presence: impl Fn(usize, u64) -> Presence) -> bool {
+        from != Mode::System && self.heap.registry().turn_on(mode as u8, from as u8, presence)
     }
 
     /// Turns `mode` off, if it is on.

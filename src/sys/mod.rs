@@ -60,6 +60,9 @@ pub mod platform {
     // calls nothing any more. Else (`false`): threads have no cache, each call is served by the depot.
     pub use port::ThreadEnd;
 
+    // Some work without a signal handler amid it. Else (does it): one that ends its thread then keeps others waiting.
+    pub use port::without_signals;
+
     // Numbers of threads, and whether one is there still: some end without a word. Else (`true`): what such a thread had in
     // its cache stays unused, and the purging thread stays for it. `is_as_known`: is the calling thread the one that the C
     // library takes it for? Not in a child of `vfork`; else (`true`): one that calls `exit` there unmaps its parent's heap.

@@ -9,6 +9,7 @@ pub mod file;
 pub mod fork;
 pub mod mapping;
 pub mod report;
+pub mod signals;
 pub mod spawn;
 #[cfg(not(loom))]
 pub mod system_malloc;
@@ -24,6 +25,7 @@ pub use environ::{for_each_variable, has_environment};
 pub use file::{append, parent_id, process_id};
 pub use fork::{around_forks, wait_briefly};
 pub use report::{fatal, line};
+pub use signals::without_signals;
 pub use spawn::{join, spawn};
 #[cfg(not(loom))]
 pub use system_malloc::SystemMalloc;

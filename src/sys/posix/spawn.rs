@@ -10,6 +10,7 @@ use super::cancel::NotCancelled;
 use super::errno::KeepErrno;
 use crate::sys::ThreadBody;
 use super::mapping::READ_WRITE;
+use super::signals::without_signals;
 use crate::sys::port::NEW;
 use crate::sys::processor::call_on;
 
@@ -29,18 +30,8 @@ const APART_BYTES: usize = 2 << 20;
 pub fn spawn<B: ThreadBody>(argument: usize) -> Option<usize> {
     let _errno = KeepErrno::new();
     let mut order = Order { body: body::<B>, argument, made: None };
-    // SAFETY: all zeros is a valid signal set.
-    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
-    // SAFETY: `all` is valid.
-    unsafe { libc::sigfillset(&raw mut all) };
-    // Also, no handler runs while the stack is another.
-    // SAFETY: both sets are valid. The new thread inherits the mask.
-    if unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) } != 0 {
-        return None;
-    }
-    with_room(carry_out, (&raw mut order).cast());
-    // SAFETY: the mask that was set before.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut()) };
+    // The new thread inherits the mask; and no handler runs while the stack is another.
+    without_signals(|| with_room(carry_out, (&raw mut order).cast()));
     order.made
 }
 
