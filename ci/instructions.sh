@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Instructions per malloc+free pair of 64 bytes, counted by callgrind: repeatable, whatever else the machine does.
+# Then the slow paths: a miss that the stash serves or takes, a block that slabs fill and a flush brings home beside its
+# neighbours, and what one costs more that comes home alone.
 # The start of the program falls out of the difference of two runs; the loop around the pair does not.
 #
 # usage: ci/instructions.sh [BOUND [BOUND_LOOKED_UP [BOUND_C]]]
@@ -12,6 +14,9 @@ cd "$(dirname "$0")/.."
 bound=${1:-32}
 bound_looked_up=${2:-50}
 bound_c=${3:-42}
+bound_stash=620
+bound_neighbours=30
+bound_scattered=105
 count=100000
 
 for tool in valgrind cc; do
@@ -20,10 +25,11 @@ for tool in valgrind cc; do
         exit 1
     fi
 done
-cargo build --quiet --release --locked --package magalloc --example pairs
+cargo build --quiet --release --locked --package magalloc --example pairs --example slow_paths
 cargo build --quiet --release --locked --package magalloc-capi
 release=$(realpath "${CARGO_TARGET_DIR:-target}/release")
 pairs=$release/examples/pairs
+slow_paths=$release/examples/slow_paths
 pairs_c=$release/examples/pairs_c
 ln -sf libmagalloc.so "$release/libmagalloc.so.0"
 cc -O2 -o "$pairs_c" capi/examples/pairs.c -L"$release" -lmagalloc -Wl,-rpath,"$release"
@@ -54,10 +60,37 @@ check() {
     }'
 }
 
+# Instructions of one more round of a case of `slow_paths`, from runs of 10 rounds and of 60.
+round() {
+    local few many
+    few=$(instructions "$slow_paths" 10 "$1")
+    many=$(instructions "$slow_paths" 60 "$1")
+    echo $(((many - few) / 50))
+}
+
+# check_slow NAME BOUND MORE LESS COUNT: prints (MORE - LESS) / COUNT; fails above the bound.
+check_slow() {
+    awk -v name="$1" -v bound="$2" -v more="$3" -v less="$4" -v count="$5" 'BEGIN {
+        printf "%-44s %5.1f instructions (bound %d)\n", name, (more - less) / count, bound
+        exit ((more - less) / count > bound)
+    }'
+}
+
 failed=0
 check "64 bytes, layout known to the compiler" "$bound" "$pairs" || failed=1
 check "64 bytes, size class looked up" "$bound_looked_up" "$pairs" -- hidden || failed=1
 check "64 bytes, C: malloc and free" "$bound_c" --toggle-collect=malloc --toggle-collect=free "$pairs_c" || failed=1
+
+# Nobody but the thread itself works; the rounds have 60 blocks, 378 and 25,200, see the program.
+export MAGALLOC_BACKGROUND_THREAD=0
+cached=$(round cached)
+stash=$(round stash)
+neighbours=$(round neighbours)
+scattered=$(round scattered)
+check_slow "a miss that the stash serves, or takes" $bound_stash "$stash" $((cached * 378 / 60)) 6 || failed=1
+check_slow "a block filled, and flushed with neighbours" $bound_neighbours "$neighbours" $((cached * 25200 / 60)) 25200 ||
+    failed=1
+check_slow "a scattered block flushed, more than that" $bound_scattered "$scattered" "$neighbours" 25200 || failed=1
 if ((failed)); then
     echo "instructions.sh: above the bound, or not counted" >&2
 fi

@@ -31,16 +31,23 @@ impl Unpurged {
     #[inline]
     #[must_use]
     pub fn note(&self, chunk: usize) -> bool {
+        self.note_these(1 << chunk)
+    }
+
+    /// The same for each of `chunks`. `true`: it is the first for one of them.
+    #[inline]
+    #[must_use]
+    pub fn note_these(&self, chunks: u64) -> bool {
         if !bug("note without the fence") {
             // ordering: SeqCst [NOTE] what was freed comes before the look below; pairs with the fence in `take`.
             fence_after_exchange();
         }
         // ordering: Relaxed; the fence orders it.
-        if self.0.load(Ordering::Relaxed) >> chunk & 1 != 0 {
+        if chunks & !self.0.load(Ordering::Relaxed) == 0 {
             return false;
         }
         // ordering: AcqRel [ALARM] before the purge signal is raised; pairs with `take`.
-        self.0.fetch_or(1 << chunk, Ordering::AcqRel) >> chunk & 1 == 0
+        chunks & !self.0.fetch_or(chunks, Ordering::AcqRel) != 0
     }
 
     /// Before a purge looks at `chunk`: `false` where there is nothing to do.

@@ -144,12 +144,22 @@ impl<P: Pages> Depot<P> {
         self.note(self.note_unpurged_in(region, chunk));
     }
 
+    /// After something was freed in `chunks` of group `group`: the same for all of them.
+    pub fn note_freed_in_group(&self, region: &Region, group: usize, chunks: u64) {
+        self.note(self.note_unpurged_in_group(region, group, chunks));
+    }
+
     /// Notes a chunk as unpurged. `true`: it was not.
     #[inline]
     pub fn note_unpurged_in(&self, region: &Region, chunk: usize) -> bool {
-        let is_new = region.group(chunk / GROUP_CHUNKS).unpurged.note(chunk % GROUP_CHUNKS);
+        self.note_unpurged_in_group(region, chunk / GROUP_CHUNKS, 1 << (chunk % GROUP_CHUNKS))
+    }
+
+    #[inline]
+    fn note_unpurged_in_group(&self, region: &Region, group: usize, chunks: u64) -> bool {
+        let is_new = region.group(group).unpurged.note_these(chunks);
         if is_new {
-            self.groups.note(Wanted::UNPURGED, region, chunk / GROUP_CHUNKS);
+            self.groups.note(Wanted::UNPURGED, region, group);
         }
         is_new
     }

@@ -3,7 +3,8 @@
 //! ```text
 //! # Role        neighbours are combined: one atomic operation for all blocks of a bitmap word that come in a row.
 //!               What the operation finds tells the rest: a double free, the first free block of a word (the slab
-//!               must be queued), a word that is full (the slab may be empty).
+//!               must be queued), a word that is full (the slab may be empty). The purge is told of all chunks of a group
+//!               at once, after the last release there
 //! # Errors      a pointer that is no block, or a block that is free already, ends the process with one line
 //! # Not here    which blocks, and when (see `local`)
 //! ```
@@ -11,75 +12,105 @@
 use crate::depot::Depot;
 use crate::depot::magazines::Slot;
 use crate::chunk::span_map::low_bits;
-use crate::pagemap::SlabRef;
+use crate::config::GROUP_CHUNKS;
+use crate::pagemap::{Region, SlabRef};
 use crate::local::Shared;
 use crate::local::registry::LocalIndex;
 use crate::size_class::{SizeClass, shape};
 use crate::slab::SpanKind;
 use crate::slab::bitmap::Released;
 use crate::sys::{Pages, decimal, hex, platform};
-use crate::units::{ClassIndex, SlabId};
+use crate::units::{ClassIndex, GranuleIndex, SlabId};
 
 impl<P: Pages> Shared<'_, P> {
     /// Gives `blocks` of `class` back to their slabs, for the thread that owns `me`, or for one without a local heap.
     ///
     /// The blocks are the caller's and are not used any more; if the program broke this promise, the process ends.
     pub fn flush(self, me: Option<LocalIndex>, class: ClassIndex, blocks: &[Slot]) {
-        let shape = shape(class);
+        let (depot, shape) = (self.depot, shape(class));
         let bytes = shape.bytes as usize;
-        let mut next = 0;
-        while let Some(&block) = blocks.get(next) {
-            let (slab, offset) = locate(self.depot, class, shape, block);
+        let word_bytes = 64 * bytes;
+        let Some(&oldest) = blocks.first() else { return };
+        let Some(mut region) = depot.regions.get(0) else { invalid_free(depot, class, oldest) };
+        // Chunks of a group in which blocks were released, of which the purge is not told yet.
+        let (mut group, mut untold) = (0, 0);
+        let mut rest = blocks;
+        while let [block, behind @ ..] = rest {
+            let block = *block;
+            let granule = match region.granule_of(block.addr()) {
+                Some(granule) => granule,
+                None => {
+                    depot.note_freed_in_group(region, group, untold);
+                    let granule;
+                    (region, granule) = find(depot, class, block);
+                    (group, untold) = (granule.chunk() / GROUP_CHUNKS, 0);
+                    granule
+                }
+            };
+            if !region.is_slab_of(granule, class) {
+                invalid_free(depot, class, block);
+            }
+            let first =
+                if shape.granules == 1 { granule } else { granule.back(region.descriptor(granule).back()) };
+            let offset = block.addr() - region.address(first).addr().get();
             let number = divide(shape, offset);
             // Not a block's start, or in the tail behind the last block.
             if number * bytes != offset || number >= shape.blocks as usize {
-                invalid_free(self.depot, class, block);
+                invalid_free(depot, class, block);
             }
-            let word = number / 64;
-            let word_blocks = (shape.blocks as usize - word * 64).min(64);
-            let word_start = slab.base().addr().get() + word * 64 * bytes;
-            let mut bit = number % 64;
-            let mut mask = 0;
-            // All blocks of this word that come in a row.
-            loop {
-                let (run, run_mask) = run_from(&blocks[next..], bytes, bit, word_blocks);
-                if mask & run_mask != 0 {
-                    double_free(blocks[next]);
-                }
-                mask |= run_mask;
-                next += run;
-                let Some(&neighbour) = blocks.get(next) else { break };
-                let offset = neighbour.addr().wrapping_sub(word_start);
-                if offset >= word_blocks * bytes {
-                    break;
-                }
-                bit = divide(shape, offset);
-                if bit * bytes != offset {
-                    invalid_free(self.depot, class, neighbour);
-                }
+            let (word, bit) = (number / 64, number % 64);
+            let word_start = block.addr() - bit * bytes;
+            // One comparison tells most blocks that come alone.
+            let mask = if behind.first().is_none_or(|next| next.addr().wrapping_sub(word_start) >= word_bytes) {
+                rest = behind;
+                1 << bit
+            } else {
+                let (mask, count) = gather(depot, class, rest, number);
+                rest = &rest[count..];
+                mask
+            };
+            let slab = SlabRef::new(region, first, class);
+            match slab.word(word).release(mask) {
+                // Some block between free ones is in use: nothing to see to.
+                Released::More { now } if now & now.wrapping_add(1) != 0 => {}
+                released => self.see_to(me, region, first, class, word, released),
             }
-            self.release_blocks(me, &slab, word, mask);
-            self.depot.note_freed_in(slab.region(), slab.granule.chunk());
+            let chunk = first.chunk();
+            if chunk / GROUP_CHUNKS != group {
+                depot.note_freed_in_group(region, group, untold);
+                (group, untold) = (chunk / GROUP_CHUNKS, 0);
+            }
+            untold |= 1 << (chunk % GROUP_CHUNKS);
         }
+        depot.note_freed_in_group(region, group, untold);
     }
 
     /// Releases the blocks `mask` of word `word`, which are the caller's, and sees to the slab.
-    #[inline]
-    pub fn release_blocks(
+    pub fn release_blocks(self, me: Option<LocalIndex>, slab: &SlabRef<'_>, word: usize, mask: u64) {
+        self.see_to(me, slab.region(), slab.granule, slab.class, word, slab.word(word).release(mask));
+    }
+
+    /// After a release that found `released` in the slab of `class` at granule `first`: queues one that had no free block
+    /// in that word, retires one that has no other.
+    #[inline(never)]
+    fn see_to(
         self,
         me: Option<LocalIndex>,
-        slab: &SlabRef<'_>,
+        region: &Region,
+        first: GranuleIndex,
+        class: ClassIndex,
         word: usize,
-        mask: u64,
+        released: Released,
     ) {
-        match slab.word(word).release(mask) {
+        let slab = SlabRef::new(region, first, class);
+        match released {
             Released::First { now } => {
                 if slab.descriptor().enter_queue() {
                     self.queue(me, slab.id());
                 }
-                self.retire_if_free(me, slab, word, now);
+                self.retire_if_free(me, &slab, word, now);
             }
-            Released::More { now } => self.retire_if_free(me, slab, word, now),
+            Released::More { now } => self.retire_if_free(me, &slab, word, now),
             Released::DoubleFree { blocks } => {
                 let offset = (word * 64 + blocks.trailing_zeros() as usize) * slab.shape().bytes as usize;
                 double_free(slab.base().as_ptr().wrapping_add(offset));
@@ -130,25 +161,41 @@ impl<P: Pages> Shared<'_, P> {
     }
 }
 
-/// The slab of a block, and the block's offset in it.
-#[inline]
-fn locate<'h, P: Pages>(
-    depot: &'h Depot<P>,
-    class: ClassIndex,
-    shape: &SizeClass,
-    block: Slot,
-) -> (SlabRef<'h>, usize) {
-    let Some((region, granule)) = depot.regions.find(block.addr()) else { invalid_free(depot, class, block) };
-    if region.span_kind(granule) != SpanKind::Slab(class) {
-        invalid_free(depot, class, block);
+/// The region and granule of `block`, which must be in one.
+#[cold]
+#[inline(never)]
+fn find<P: Pages>(depot: &Depot<P>, class: ClassIndex, block: Slot) -> (&Region, GranuleIndex) {
+    depot.regions.find(block.addr()).unwrap_or_else(|| invalid_free(depot, class, block))
+}
+
+/// The bits of the first of `blocks`, which is block `number` of its slab, and of all of its word that follow it in a row; and
+/// how many they are. Out of line: what comes alone has the registers.
+#[inline(never)]
+fn gather<P: Pages>(depot: &Depot<P>, class: ClassIndex, blocks: &[Slot], number: usize) -> (u64, usize) {
+    let shape = shape(class);
+    let bytes = shape.bytes as usize;
+    let mut bit = number % 64;
+    let word_blocks = (shape.blocks as usize - (number - bit)).min(64);
+    let word_start = blocks[0].addr() - bit * bytes;
+    let (mut mask, mut next) = (0, 0);
+    loop {
+        let (run, run_mask) = run_from(&blocks[next..], bytes, bit, word_blocks);
+        if mask & run_mask != 0 {
+            double_free(blocks[next]);
+        }
+        mask |= run_mask;
+        next += run;
+        let Some(&neighbour) = blocks.get(next) else { break };
+        let offset = neighbour.addr().wrapping_sub(word_start);
+        if offset >= word_blocks * bytes {
+            break;
+        }
+        bit = divide(shape, offset);
+        if bit * bytes != offset {
+            invalid_free(depot, class, neighbour);
+        }
     }
-    let first = if shape.granules == 1 {
-        granule
-    } else {
-        granule.back(region.descriptor(granule).back())
-    };
-    let slab = SlabRef::new(region, first, class);
-    (slab, block.addr() - slab.base().addr().get())
+    (mask, next)
 }
 
 /// How many of `blocks` lie side by side, upwards or downwards, from the first one on, which is number `bit` of a

@@ -33,10 +33,10 @@ use crate::config::{
 use crate::metadata::{Frontier, MappedSet, Missing};
 use crate::os::{Os, PLACE_ALIGN};
 use crate::size_class::CLASS_COUNT;
-use crate::slab::{ChunkMeta, KindCell, Slab, SpanKind};
+use crate::slab::{ChunkMeta, KindByte, KindCell, Slab, SpanKind};
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::sys::{NotMapped, Pages, platform};
-use crate::units::GranuleIndex;
+use crate::units::{ClassIndex, GranuleIndex};
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -446,6 +446,12 @@ impl Region {
     #[inline]
     pub fn span_kind(&self, granule: GranuleIndex) -> SpanKind {
         self.kind_cell(granule).get()
+    }
+
+    /// Is the granule part of a slab of `class`?
+    #[inline]
+    pub fn is_slab_of(&self, granule: GranuleIndex, class: ClassIndex) -> bool {
+        self.kind_cell(granule).byte().get() == KindByte::of(class).get()
     }
 
     /// Says what the granule is used for; only for the holder of its span.

@@ -1,6 +1,6 @@
 //! Tests: what is free goes back to the kernel, in time, and nothing else does; with OS pages of every size.
 
-use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, HUGE_PAGE_BYTES};
+use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, HUGE_PAGE_BYTES};
 use crate::heap::Heap;
 use crate::local::LocalHeap;
 use crate::options::{HugePages, Options};
@@ -308,6 +308,34 @@ fn a_slab_in_full_use_has_no_marks() {
     let blocks: Vec<*mut u8> = (0..GRANULE_BYTES / 64).map(|_| allocate(&heap, &cached, class)).collect();
     let (region, granule) = heap.depot().regions.find(blocks[0].addr()).expect("the block's");
     assert!(region.descriptor(granule).marks.is_clear());
+    release(&heap);
+}
+
+#[test]
+fn a_flush_notes_every_chunk_that_it_frees_in() {
+    let heap = heap(Options::new());
+    let cached = heap.register().expect("memory");
+    let class = all().last().expect("a class");
+    // More than one group of them.
+    let chunks = GROUP_CHUNKS + 3;
+    let mut one_of_each = std::collections::BTreeMap::new();
+    while one_of_each.len() < chunks {
+        let popped = cached.pop(class);
+        let block = if popped.is_null() { heap.allocate_small(Some(&cached), class) } else { popped };
+        let (_, granule) = heap.depot().regions.find(block.addr()).expect("a block");
+        one_of_each.insert(granule.chunk(), block);
+    }
+    let region = heap.depot().regions.get(0).expect("the blocks'");
+    for &chunk in one_of_each.keys() {
+        let _ = region.group(chunk / GROUP_CHUNKS).unpurged.take(chunk % GROUP_CHUNKS);
+    }
+    // From the ends to the middle: now one group, now another.
+    let blocks: Vec<_> = one_of_each.values().copied().collect();
+    let ends: Vec<_> = (0..chunks).map(|at| blocks[if at % 2 == 0 { at / 2 } else { chunks - 1 - at / 2 }]).collect();
+    cached.shared.flush(Some(cached.me), class, &ends);
+    let is_noted =
+        |chunk: &usize| region.group(chunk / GROUP_CHUNKS).unpurged.chunks() >> (chunk % GROUP_CHUNKS) & 1 != 0;
+    assert!(one_of_each.keys().all(is_noted));
     release(&heap);
 }
 
