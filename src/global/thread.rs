@@ -59,10 +59,24 @@ pub(super) fn is_newest(class: ClassIndex, block: *const u8) -> bool {
 #[cold]
 #[inline(never)]
 pub(super) fn allocate_slow(options: &OptionsInCode, class: ClassIndex, align: usize) -> *mut u8 {
+    let stashed = allocate_stashed(class);
+    if !stashed.is_null() {
+        return stashed;
+    }
     let local = local_heap(options);
     let block = second_path().allocate_small(local.as_ref(), class, align);
     worker::attend();
     block
+}
+
+/// malloc from what the thread has stashed; else null. Out of line: the stack of a thread's first malloc is the deepest.
+#[inline(never)]
+fn allocate_stashed(class: ClassIndex) -> *mut u8 {
+    tls::with(|thread| match thread.state() {
+        // SAFETY: the state says that this thread has it.
+        State::Registered(me) => second_path().allocate_stashed(&unsafe { HEAP.local(me) }, class),
+        _ => core::ptr::null_mut(),
+    })
 }
 
 /// free when the fast path found no room.

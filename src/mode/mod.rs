@@ -91,6 +91,17 @@ impl<'h, P: Pages> SecondPath<'h, P> {
         (self.mode() == Mode::System).then(|| unsafe { System::found() })
     }
 
+    /// A block of `class` from what the thread has stashed, with no mode on; null where the rest is to be done, too: see
+    /// `LocalHeap::allocate_stashed`.
+    #[inline]
+    pub fn allocate_stashed(self, local: &LocalHeap<'_, P>, class: ClassIndex) -> *mut u8 {
+        if self.mode() == Mode::Off && !self.heap.is_closed() {
+            local.allocate_stashed(class)
+        } else {
+            core::ptr::null_mut()
+        }
+    }
+
     /// A block of `class` at a multiple of `align`, which the class has; null at the end of memory.
     #[inline]
     pub fn allocate_small(self, local: Option<&LocalHeap<'_, P>>, class: ClassIndex, align: usize) -> *mut u8 {

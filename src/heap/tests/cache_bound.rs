@@ -181,3 +181,35 @@ fn blocks_without_neighbours_at_home_stay_in_the_cache() {
     assert!(sparse >= 2_000, "{sparse}");
     assert!(dense <= 1_000, "{dense}");
 }
+
+#[test]
+fn the_stash_serves_misses_but_every_eighth_which_does_the_rest() {
+    let heap = Box::new(Heap::new(FakePages::new()));
+    heap.configure(&Options::new());
+    let cached = heap.register().expect("memory");
+    let class = size_class::class_of(64, 8).expect("a small size");
+    // So many that fills show what is missing, and the stash grows.
+    (0..8).for_each(|_| burst(&heap, &cached, class, 4000));
+    let (mut taken, mut at_once, mut most) = (Vec::new(), 0, 0);
+    let before = cached.cache.counts();
+    while taken.len() * 64 < before.cached_bytes {
+        let popped = cached.pop(class);
+        let stashed = if popped.is_null() { cached.allocate_stashed(class) } else { popped };
+        if popped.is_null() {
+            at_once = if stashed.is_null() { 0 } else { at_once + 1 };
+            most = most.max(at_once);
+        }
+        taken.push(if stashed.is_null() { heap.allocate_small(Some(&cached), class) } else { stashed });
+    }
+    assert_eq!(cached.cache.counts().refills, before.refills, "all of it was cached");
+    assert_eq!(most, 7, "the eighth goes the whole way");
+    let unlike: std::collections::BTreeSet<_> = taken.iter().collect();
+    assert_eq!(unlike.len(), taken.len());
+    give(&heap, &cached, class, taken);
+    heap.check();
+    heap.unregister(&cached);
+    let (made, spare) = heap.depot().magazines.count();
+    assert_eq!(made, spare, "every magazine is in the pool when no thread has a cache");
+    // SAFETY: the heap is this test's, and all its blocks are freed.
+    unsafe { heap.release() };
+}
