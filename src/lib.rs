@@ -85,6 +85,8 @@ mod options;
 mod settings;
 
 #[cfg(not(loom))]
+mod count;
+#[cfg(not(loom))]
 mod environment;
 #[cfg(not(loom))]
 mod os;
@@ -107,7 +109,7 @@ mod global;
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
 pub use global::{
-    Magalloc, call_counts, check, class_stats, flush_thread, keeps_deepbind, option, purge_all, set_checking,
+    Magalloc, call_counts, census, check, class_stats, flush_thread, keeps_deepbind, option, purge_all, set_checking,
     set_counting, set_option, stats, stays_in_environment,
 };
 #[cfg(not(loom))]

@@ -14,7 +14,8 @@
 //! ```
 
 use crate::config::{CHUNK_BYTES, GRANULE_SHIFT, HUGE_PAGE_BYTES};
-use crate::sync::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, CachePadded, Ordering};
+use crate::count::Count;
+use crate::sync::{AtomicPtr, AtomicU8, AtomicUsize, CachePadded, Ordering};
 use crate::sys::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 use core::ptr::NonNull;
 
@@ -41,8 +42,10 @@ const SPREAD_SHARE: usize = 4;
 
 #[derive(Debug)]
 struct Counts {
-    calls: AtomicU64,
-    purges: AtomicU64,
+    calls: Count,
+    purges: Count,
+    /// Bytes that these were about, where the kernel took them.
+    purged: Count,
     mapped: AtomicUsize,
     /// 1 while several ranges may be given back in one call.
     batches: AtomicU8,
@@ -54,8 +57,9 @@ impl<P: Pages> Os<P> {
     /// Nothing asked yet.
     pub const fn new(pages: P) -> Self {
         let counts = Counts {
-            calls: AtomicU64::new(0),
-            purges: AtomicU64::new(0),
+            calls: Count::new(),
+            purges: Count::new(),
+            purged: Count::new(),
             mapped: AtomicUsize::new(0),
             batches: AtomicU8::new(0),
             on_demand: AtomicU8::new(0),
@@ -70,14 +74,17 @@ impl<P: Pages> Os<P> {
 
     /// Calls made so far.
     pub fn calls(&self) -> u64 {
-        // ordering: Relaxed, a statistic.
-        self.counts.calls.load(Ordering::Relaxed)
+        self.counts.calls.get()
     }
 
     /// Those of them that gave pages back.
     pub fn purges(&self) -> u64 {
-        // ordering: Relaxed, a statistic.
-        self.counts.purges.load(Ordering::Relaxed)
+        self.counts.purges.get()
+    }
+
+    /// Bytes of address space of which these gave the pages back.
+    pub fn purged(&self) -> u64 {
+        self.counts.purged.get()
     }
 
     /// Bytes mapped now.
@@ -93,14 +100,12 @@ impl<P: Pages> Os<P> {
     }
 
     fn count(&self) {
-        // ordering: Relaxed, a statistic.
-        self.counts.calls.fetch_add(1, Ordering::Relaxed);
+        self.counts.calls.add(1);
     }
 
     fn count_purge(&self) {
         self.count();
-        // ordering: Relaxed, a statistic.
-        self.counts.purges.fetch_add(1, Ordering::Relaxed);
+        self.counts.purges.add(1);
     }
 
     /// A place for `bytes`, which nobody else is told of; nothing is mapped. `None`: there is no room for so many.
@@ -226,7 +231,9 @@ impl<P: Pages> Os<P> {
     pub unsafe fn purge(&self, start: NonNull<u8>, bytes: usize) -> bool {
         self.count_purge();
         // SAFETY: the same promise.
-        unsafe { self.pages.purge(start, bytes) }
+        let gone = unsafe { self.pages.purge(start, bytes) };
+        self.counts.purged.add(if gone { bytes } else { 0 });
+        gone
     }
 
     /// Lets `purge_runs` make the call that ordinary allocators do not make, or not.
@@ -249,6 +256,7 @@ impl<P: Pages> Os<P> {
             self.count_purge();
             // SAFETY: the same promise.
             if unsafe { self.pages.purge_runs(runs) } {
+                self.counts.purged.add(runs.iter().map(|run| run.bytes).sum());
                 return true;
             }
         }

@@ -310,6 +310,8 @@ impl Parts for Visit<'_> {
         self.site.marks(granule)
     }
 
+    fn count_purged(&self, _pages: usize) {}
+
     fn is_same(&self) -> bool {
         self.site.class() == Some(self.class)
     }

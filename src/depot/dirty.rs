@@ -56,25 +56,39 @@ impl<P: Pages> Depot<P> {
     /// Bytes of free granules that are dirty.
     pub fn dirty_bytes(&self) -> usize {
         // ordering: Relaxed, a statistic.
-        self.dirty.load(Ordering::Relaxed)
+        self.spans.dirty.load(Ordering::Relaxed)
     }
 
     /// Notes that free granules of `bytes` are dirty from now on.
     pub(super) fn count_dirty(&self, bytes: usize) {
         // ordering: Relaxed, an account.
-        self.dirty.fetch_add(bytes, Ordering::Relaxed);
+        self.spans.dirty.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Notes that `bytes` of them were claimed or cleaned.
     pub(super) fn uncount_dirty(&self, bytes: usize) {
         if bytes != 0 {
             // ordering: Relaxed, an account; it may be late, never wrong by more than what is in flight.
-            self.dirty.fetch_sub(bytes, Ordering::Relaxed);
+            self.spans.dirty.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
+    pub(super) fn note_peak(&self) {
+        let held = self.budget.held();
+        // ordering: Relaxed, all of it: a statistic.
+        if held > self.held_peak.load(Ordering::Relaxed) {
+            self.held_peak.fetch_max(held, Ordering::Relaxed);
+        }
+    }
+
+    /// The most bytes that were ever held.
+    pub fn held_peak(&self) -> usize {
+        // ordering: Relaxed, as above.
+        self.held_peak.load(Ordering::Relaxed)
+    }
+
     /// Bytes of granules in use, at some moment.
-    pub(super) fn in_use(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.budget.held().saturating_sub(self.dirty_bytes())
     }
 
@@ -181,9 +195,9 @@ impl<P: Pages> Depot<P> {
                 }
             }
         }
-        self.budget.reset(held + self.mapping_bytes());
+        self.budget.reset(held + self.mappings.recount());
         // ordering: Relaxed; the caller is alone.
-        self.dirty.store(dirty, Ordering::Relaxed);
+        self.spans.dirty.store(dirty, Ordering::Relaxed);
     }
 
     /// Raises the purge signal, and wakes who sleeps on it.

@@ -11,6 +11,8 @@
 
 use super::mapping_table::{Mapping, MappingTable, slot_of};
 use super::spans::Depot;
+use crate::count::Count;
+use crate::depot::counts::Lives;
 use crate::config::{MAPPED_BYTES_MIN, MAPPED_SLOTS, SUMMARY_WIDTH};
 use crate::os::Os;
 use crate::summary::Summary;
@@ -32,12 +34,16 @@ pub struct Mappings {
     /// `MAPPED_SLOTS` words; null until there are any.
     table: AtomicPtr<AtomicU64>,
     places: Summary<LEAVES, MIDDLES>,
+    /// How many there are.
+    pub counts: Lives,
+    /// Their bytes.
+    bytes: Count,
 }
 
 impl Mappings {
     /// None.
     pub const fn new() -> Self {
-        Self { table: AtomicPtr::new(core::ptr::null_mut()), places: Summary::new() }
+        Self { table: AtomicPtr::new(core::ptr::null_mut()), places: Summary::new(), counts: Lives::new(), bytes: Count::new() }
     }
 
     fn table(&self) -> Option<MappingTable<'_>> {
@@ -93,6 +99,19 @@ impl Mappings {
         self.table().map_or(0, |_| TABLE_BYTES)
     }
 
+    /// In the child of a fork: counts them anew. Returns their bytes.
+    pub fn recount(&self) -> usize {
+        let (blocks, bytes) = self.iter().fold((0, 0), |(blocks, bytes), mapping| (blocks + 1, bytes + mapping.bytes));
+        self.counts.ended.reset(self.counts.made.get().wrapping_sub(blocks));
+        self.bytes.reset(bytes as u64);
+        bytes
+    }
+
+    /// Their bytes, at some moment; no walk.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
     fn put(&self, table: MappingTable<'_>, mapping: Mapping) -> bool {
         let fits = table.put(mapping);
         if fits {
@@ -146,6 +165,8 @@ impl<P: Pages> Depot<P> {
         });
         match mapped {
             Some(start) => {
+                self.mappings.counts.made.add(1);
+                self.mappings.bytes.add(bytes);
                 self.note_held_more();
                 self.advise_mapping(start, bytes, false);
             }
@@ -190,6 +211,8 @@ impl<P: Pages> Depot<P> {
             // SAFETY: the caller's promise.
             unsafe { self.os.release(start, mapping.bytes) };
         }
+        self.mappings.counts.ended.add(1);
+        self.mappings.bytes.sub(mapping.bytes);
         self.budget.give(mapping.bytes);
     }
 
@@ -197,6 +220,8 @@ impl<P: Pages> Depot<P> {
     /// somebody else's by now.
     pub fn free_mapping_around(&self, start: usize, at: usize, lost: usize) {
         let Some(mapping) = self.mappings.take(start) else { return };
+        self.mappings.counts.ended.add(1);
+        self.mappings.bytes.sub(mapping.bytes);
         self.budget.give(mapping.bytes);
         for (from, bytes) in [(0, at), (at + lost, mapping.bytes - at - lost)] {
             if let Some(start) = mapping.pointer().filter(|_| bytes != 0) {
@@ -232,6 +257,7 @@ impl<P: Pages> Depot<P> {
             None => (place, mapping.bytes),
         };
         self.mappings.put_back(Mapping { start: now.as_ptr().expose_provenance(), bytes: now_bytes });
+        self.mappings.bytes.add(now_bytes.wrapping_sub(mapping.bytes));
         if now_bytes < mapping.bytes {
             self.budget.give(mapping.bytes - now_bytes);
         } else if now_bytes < bytes {
@@ -241,11 +267,6 @@ impl<P: Pages> Depot<P> {
             self.advise_mapping(now, now_bytes, true);
         }
         resized
-    }
-
-    /// Bytes of all mappings.
-    pub fn mapping_bytes(&self) -> usize {
-        self.mappings.iter().map(|mapping| mapping.bytes).sum()
     }
 
     /// Gives the table back to the OS, and all mappings if `also_live`: each is a block.

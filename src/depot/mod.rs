@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # Role        spans from chunks, slabs from spans, partial slabs, magazines, spare and full; the accounts and limits
-//! # Layers      spare -> magazines; budget, groups -> spans, dirty, huge_pages -> slabs; mapping_table -> mappings
+//! # Layers      spare -> magazines; counts, budget, groups -> spans, dirty, huge_pages -> slabs; mapping_table -> mappings
 //! # Not here    which thread has what (see `local`)
 //! ```
 
@@ -10,6 +10,8 @@ pub mod budget;
 pub mod mapping_table;
 pub mod spare;
 
+#[cfg(not(loom))]
+pub mod counts;
 #[cfg(not(loom))]
 pub mod dirty;
 #[cfg(not(loom))]

@@ -5,14 +5,14 @@
 //! # Progress    lock-free
 //! ```
 
-use crate::config::GROUP_CHUNKS;
+use crate::config::{GRANULE_BYTES, GROUP_CHUNKS};
 use crate::chunk::partial_set::Place;
 use crate::depot::groups::Wanted;
 use crate::depot::span::Span;
 use crate::depot::spans::Depot;
 use crate::pagemap::{Region, SlabRef};
 use crate::config::CHUNK_GRANULES;
-use crate::size_class::shape;
+use crate::size_class::{all, shape};
 use crate::slab::SpanKind;
 use crate::sync::{Ordering, fence};
 use crate::sys::Pages;
@@ -62,17 +62,22 @@ impl<P: Pages> Depot<P> {
         let span = self.claim_span(shape.granules as usize, 1)?;
         let slab = SlabRef::new(span.region, span.first, class);
         slab.descriptor().begin(span.granules);
-        let mut any_dirty = false;
+        let (mut any_dirty, mut clean) = (false, 0);
         for inside in 0..span.granules {
             let granule = span.first.offset(inside);
             let is_clean = Self::is_clean(&span, inside);
             any_dirty |= !is_clean;
+            clean += usize::from(is_clean) * GRANULE_BYTES;
             // Before its use, so that a walk that comes by takes no granule inside for the start of a slab.
             span.region.descriptor(granule).begin_inside(inside, if is_clean { span.region.granule_pages() } else { 0 });
             span.region.set_span_kind(granule, SpanKind::Slab(class));
         }
         for word in 0..shape.words() {
             slab.word(word).fill(shape.word_mask(word));
+        }
+        self.counts.slabs(class).made.add(1);
+        if clean != 0 {
+            self.counts.purged_in_slabs.add(clean);
         }
         if any_dirty {
             // A purge may have looked for slabs before, and for free granules after this became one.
@@ -81,6 +86,12 @@ impl<P: Pages> Depot<P> {
             self.note_freed_in(slab.region(), slab.granule.chunk());
         }
         Some(slab)
+    }
+
+    /// Spans made so far that became large blocks, at some moment.
+    pub fn large_made(&self) -> u64 {
+        let slabs: u64 = all().map(|class| self.counts.slabs(class).made.get()).sum();
+        self.spans.spans.made.get().saturating_sub(slabs)
     }
 
     /// Takes a slab from its holder: an empty one goes back to its chunk, another is kept as partial.
@@ -115,6 +126,11 @@ impl<P: Pages> Depot<P> {
     /// Gives back a slab whose every block the caller has claimed.
     fn retire(&self, slab: SlabRef<'_>) {
         let span = Span { region: slab.region(), first: slab.granule, granules: slab.shape().granules as usize };
+        self.counts.slabs(slab.class).ended.add(1);
+        let purged = slab.purged_bytes();
+        if purged != 0 {
+            self.counts.purged_in_slabs.sub(purged);
+        }
         for inside in 0..span.granules {
             span.region.set_span_kind(span.first.offset(inside), SpanKind::Other);
         }

@@ -13,6 +13,7 @@ use crate::chunk::span_map::Start;
 use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS, REGIONS_MAX};
 use crate::purge::signal::PurgeSignal;
 use crate::depot::budget::Budget;
+use crate::depot::counts::{Counts, SpanCounts};
 use crate::depot::dirty::for_each_run;
 use crate::depot::groups::{Groups, Wanted};
 use crate::purge::in_flight::InFlight;
@@ -45,7 +46,7 @@ pub struct Depot<P> {
     /// that vanishes in a fork amid taking or giving leaves one step counted for ever.
     pub credit: Budget,
     /// The most bytes that were ever held.
-    held_peak: AtomicUsize,
+    pub(super) held_peak: AtomicUsize,
     /// Which chunk groups to look at.
     pub groups: Groups,
     /// Blocks that are kernel mappings of their own.
@@ -62,8 +63,10 @@ pub struct Depot<P> {
     pub zeroing: Zeroing,
     /// Bytes beyond the bound on dirty memory that a purge could not give back when it last tried.
     pub(super) stuck: AtomicUsize,
-    /// Bytes of free granules that are dirty.
-    pub(super) dirty: CachePadded<AtomicUsize>,
+    /// What claims and frees of spans count.
+    pub spans: CachePadded<SpanCounts>,
+    /// What is counted for statistics alone.
+    pub counts: Counts,
     /// How much free memory the program evidently takes again.
     pub(super) warm: Warm,
     /// Epochs so far; see `next_epoch`.
@@ -117,7 +120,8 @@ impl<P: Pages> Depot<P> {
             moves_pause: Pause::new(),
             zeroing: Zeroing::new(),
             stuck: AtomicUsize::new(0),
-            dirty: CachePadded::new(AtomicUsize::new(0)),
+            spans: CachePadded::new(SpanCounts::new()),
+            counts: Counts::new(),
             warm: Warm::new(),
             epochs: AtomicU32::new(0),
             starts: AtomicU32::new(1),
@@ -347,6 +351,7 @@ impl<P: Pages> Depot<P> {
         }
         self.regions.note_used(span.region);
         self.uncount_dirty(dirty);
+        self.spans.spans.made.add(1);
         self.warm.note_taken(self.in_use(), self.dirty_bytes(), clean, || self.os.now_ms());
         if clean != 0 {
             self.want_huge_pages(span);
@@ -365,20 +370,6 @@ impl<P: Pages> Depot<P> {
             // A purge may have passed meanwhile.
             self.note(self.note_unpurged(span));
         }
-    }
-
-    pub(super) fn note_peak(&self) {
-        let held = self.budget.held();
-        // ordering: Relaxed, all of it: a statistic.
-        if held > self.held_peak.load(Ordering::Relaxed) {
-            self.held_peak.fetch_max(held, Ordering::Relaxed);
-        }
-    }
-
-    /// The most bytes that were ever held.
-    pub fn held_peak(&self) -> usize {
-        // ordering: Relaxed, as above.
-        self.held_peak.load(Ordering::Relaxed)
     }
 
     pub(super) fn dirty_granules(span: &Span<'_>) -> usize {
@@ -430,6 +421,7 @@ impl<P: Pages> Depot<P> {
     pub fn free_span(&self, span: &Span<'_>) {
         // First, so that the account never falls below zero.
         self.count_dirty(span.bytes());
+        self.spans.spans.ended.add(1);
         for part in span.parts() {
             self.free_in(span.region, part.chunk, part.mask, true);
         }
@@ -455,6 +447,7 @@ impl<P: Pages> Depot<P> {
     pub fn free_clean_span(&self, span: &Span<'_>) {
         Self::span_cleaned(span);
         self.budget.give(span.bytes());
+        self.spans.spans.ended.add(1);
         for part in span.parts() {
             self.free_in(span.region, part.chunk, part.mask, false);
         }

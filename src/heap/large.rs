@@ -108,7 +108,10 @@ fn give<P: Pages>(depot: &Depot<P>, span: &Span<'_>, block: &Slab) {
             depot.free_clean_span(span);
         }
         Renewed::Refused => depot.free_span(span),
-        Renewed::Lost => lose(span),
+        Renewed::Lost => {
+            depot.spans.spans.ended.add(1);
+            lose(depot, span);
+        }
     }
 }
 
@@ -133,12 +136,16 @@ fn resize_taken<P: Pages>(depot: &Depot<P>, span: &Span<'_>, new_size: usize, al
     if wanted <= span.granules {
         if wanted < span.granules {
             descriptor.set_granules(wanted);
+            // The block goes on.
+            depot.spans.spans.ended.sub(1);
             give(depot, &span.tail(wanted), descriptor);
         }
         return block;
     }
     if depot.extend_span(span, wanted - span.granules) {
         descriptor.set_granules(wanted);
+        // No block more.
+        depot.spans.spans.made.sub(1);
         if depot.want_huge_pages_inside(&Span { granules: wanted, ..*span }.tail(span.granules)) {
             descriptor.set_advised();
         }
@@ -167,15 +174,21 @@ fn resize_taken<P: Pages>(depot: &Depot<P>, span: &Span<'_>, new_size: usize, al
 }
 
 /// Leaves a span, which is somebody else's by now, claimed for ever.
-fn lose(span: &Span<'_>) {
+fn lose<P: Pages>(depot: &Depot<P>, span: &Span<'_>) {
+    depot.counts.lost.add(span.bytes());
     (0..span.granules).for_each(|granule| span.region.lose(span.first.offset(granule)));
 }
 
 /// Gives back a span but for the `lost` bytes from `at` on, which are somebody else's by now.
 pub(super) fn free_around<P: Pages>(depot: &Depot<P>, span: &Span<'_>, at: usize, lost: usize) {
     let (before, behind) = (span.head(at / GRANULE_BYTES), span.tail((at + lost) / GRANULE_BYTES));
-    lose(&span.head(span.granules - behind.granules).tail(before.granules));
-    [before, behind].iter().filter(|part| part.granules != 0).for_each(|part| depot.free_span(part));
+    lose(depot, &span.head(span.granules - behind.granules).tail(before.granules));
+    let parts = [before, behind];
+    let rest = parts.iter().filter(|part| part.granules != 0);
+    // One block less, in whatever parts it goes.
+    depot.spans.spans.ended.add(1);
+    depot.spans.spans.ended.sub(rest.clone().count());
+    rest.for_each(|part| depot.free_span(part));
 }
 
 /// Gives back the span of a block that was taken, and whose pages were moved elsewhere.

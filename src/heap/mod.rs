@@ -7,6 +7,7 @@
 //! # Not here    the one static, thread-local storage (see `global`)
 //! ```
 
+mod census;
 mod large;
 mod mapped;
 pub mod purge;
@@ -176,7 +177,9 @@ impl<P: Pages> Heap<P> {
     /// In the child of a fork, whose only thread calls it: a thread that vanished amid mapping or unmapping has left
     /// something that nobody knows of, counted or not.
     pub fn recount_mapped(&self) {
-        self.depot.os.recount(self.committed());
+        self.depot
+            .os
+            .recount(self.committed(|region| region.committed_chunks().count(), self.depot.mappings.recount()));
     }
 
     /// Which threads have local heaps.

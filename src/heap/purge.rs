@@ -317,6 +317,10 @@ impl<P: Pages> Parts for SlabParts<'_, '_, P> {
         &self.slab.region().descriptor(self.slab.granule.offset(granule)).marks
     }
 
+    fn count_purged(&self, pages: usize) {
+        self.shared.depot.counts.purged_in_slabs.add(pages << self.slab.region().page_shift());
+    }
+
     fn is_same(&self) -> bool {
         self.class_now() == Some(self.slab.class)
     }

@@ -1,20 +1,20 @@
-//! Statistics and self-checks: walks over the metadata that stop nobody.
+//! Statistics: what slow paths have counted, put together without a walk over the heap.
 //!
 //! ```text
-//! # Accounting  per slab: in use + in magazines + free bits == `SizeClass::blocks`, so
-//!               `live` = capacity of all slabs - `cached` - free blocks + large blocks;
+//! # Accounting  `live` = blocks not free in their slabs - `cached` + large blocks;
 //!               `committed` = `live` + `cached` + `free` + `unusable` + `metadata`
-//! # Precision   exact while nothing moves; else each figure is right for some moment of the walk
+//! # Cost        reads each cache there is (so many as threads were at once, of all classes), and a few words beside: the
+//!               same whatever the heap holds
+//! # Precision   each figure says at its field how exact it is; `heap::census` looks at all that is counted here
 //! ```
 
 use super::Heap;
-use crate::config::{CHUNK_BYTES, CHUNK_GRANULES, GRANULE_BYTES, GROUP_CHUNKS};
+use crate::config::{CHUNK_BYTES, GRANULE_BYTES};
 use crate::local::ThreadCache;
-use crate::pagemap::{Region, SlabRef};
+use crate::pagemap::Region;
 use crate::size_class::{CLASS_COUNT, all, shape};
-use crate::slab::SpanKind;
 use crate::sys::Pages;
-use crate::units::GranuleIndex;
+use crate::units::ClassIndex;
 
 /// What the allocator has done and holds: [`stats`](crate::stats). All sizes in bytes.
 ///
@@ -22,6 +22,11 @@ use crate::units::GranuleIndex;
 /// stays so, but for blocks from 1 GiB on; memory that
 /// is given back to the kernel leaves `dirty`. Resident are roughly `live`, `cached`, `dirty`, and parts of `metadata`
 /// and of the free blocks in slabs.
+///
+/// Where a field says nothing else, it is exact while nothing moves. While threads work, each figure is right for some
+/// moment of the call, and what a slow path has in hand may be missed, or counted twice: of each thread a magazine of blocks, or a large one. In the
+/// child of a fork, what other threads had in hand when it was made stays so. Blocks in caches are not live: `cached` has
+/// them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
@@ -42,9 +47,9 @@ pub struct Stats {
     pub unusable: u64,
     /// Part of `committed`: the allocator's own.
     pub metadata: u64,
-    /// At most so much of the heap (not of `metadata`) is resident: large blocks, pages of slabs that have had a block
-    /// since they were last given back, and `dirty`. What the program has not written of a large block is not resident,
-    /// but counts: only the kernel could tell, by a call that filters of system calls do not expect.
+    /// An upper bound: at most so much of the heap (not of `metadata`) is resident. Large blocks, pages of slabs that have
+    /// had a block since they were last given back, and `dirty`. What the program has not written of a large block is not
+    /// resident, but counts: only the kernel could tell, by a call that filters of system calls do not expect.
     pub resident: u64,
     /// Spans in use, and free ones not given back yet: what the limits count.
     pub held: u64,
@@ -56,18 +61,29 @@ pub struct Stats {
     pub large_blocks: u64,
     /// Part of `live`: large blocks.
     pub large: u64,
-    /// Free blocks in slabs, and free spans: how many pieces `free` is in.
+    /// Free blocks in slabs, and one more where there are free spans, however many.
     pub free_blocks: u64,
     /// Threads that have a cache.
     pub threads: u64,
+    /// Blocks ever allocated: an estimate, as malloc's fast path counts nothing (exact: [`call_counts`](crate::call_counts), while
+    /// that is on). Counted are blocks that came out of slabs, and large ones. Too low by those that a thread freed and got
+    /// again from its cache, too high by those that a cache took in and nobody got yet.
+    pub allocations: u64,
+    /// Calls of malloc and free for small blocks that a thread's loaded magazine could not serve; of threads that have a
+    /// cache.
+    pub slow_calls: u64,
     /// Times that blocks went from slabs to a thread cache.
     pub refills: u64,
     /// Times that blocks went from a thread cache to slabs.
     pub flushes: u64,
+    /// Magazines full of blocks that were taken from other threads' caches: from idle ones, and where memory was short.
+    pub steals: u64,
     /// Calls of the operating system for memory.
     pub os_calls: u64,
     /// Those of them that gave pages back (`madvise`).
     pub purges: u64,
+    /// Bytes of address space of which these gave the pages back: an upper bound of what was in memory.
+    pub purged: u64,
     /// Does the system's allocator serve the program (`MAGALLOC_DISABLE=1`)? Then the other figures say nothing of it.
     pub disabled: bool,
 }
@@ -110,6 +126,8 @@ pub struct ClassStats {
     pub blocks: u64,
     /// Those of `blocks` that a thread cache has: free, and at hand for the next request.
     pub cached: u64,
+    /// Blocks that ever came out of slabs: of those allocated an estimate, as in [`Stats::allocations`].
+    pub allocations: u64,
 }
 
 impl ClassStats {
@@ -124,217 +142,177 @@ impl ClassStats {
     pub fn live(&self) -> u64 {
         self.blocks.saturating_sub(self.cached)
     }
+
+    /// Bytes of the blocks that the program has.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.live() * u64::from(self.block_bytes)
+    }
 }
 
-/// What a granule begins.
-enum Begin<'h> {
-    Slab(SlabRef<'h>),
-    Large {
-        granules: usize,
-    },
-    /// Free granules up to the next span, or to the end of the chunk.
-    Free,
+/// What there is of slabs and spans: as counted, or as found by a walk. Sums only, and not by class: a thread with the
+/// smallest stack may ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Extent {
+    /// Slabs, and their bytes.
+    slabs: u64,
+    pub(super) slab_bytes: u64,
+    /// Bytes of slabs' ends.
+    unusable: u64,
+    /// Blocks that slabs have room for, and their bytes; those that are not free in them.
+    rooms: u64,
+    room_bytes: u64,
+    blocks: u64,
+    block_bytes: u64,
+    /// Bytes of blocks in caches.
+    cached_bytes: u64,
+    /// Blocks that ever came out of slabs.
+    allocations: u64,
+    /// Bytes of slabs' pages that were given back, or never written.
+    pub(super) purged_in_slabs: u64,
+    /// Large blocks that are spans, and their bytes.
+    pub(super) large_blocks: u64,
+    pub(super) large: u64,
+    /// Large blocks that are mappings, and their bytes.
+    pub(super) mapping_blocks: u64,
+    pub(super) mapping_bytes: u64,
+    /// Bytes of committed chunks.
+    pub(super) heap_bytes: u64,
+    /// Bytes of all that is mapped for blocks and metadata.
+    pub(super) committed: u64,
+}
+
+impl Extent {
+    /// Adds what a class has, or a part of that.
+    pub(super) fn add(&mut self, class: ClassIndex, of: &ClassStats) {
+        let (shape, bytes) = (shape(class), u64::from(shape(class).bytes));
+        let (rooms, span) = (of.slabs * u64::from(shape.blocks), u64::from(shape.granules) * GRANULE_BYTES as u64);
+        self.slabs += of.slabs;
+        self.slab_bytes += of.slabs * span;
+        self.unusable += of.slabs * span - rooms * bytes;
+        self.rooms += rooms;
+        self.room_bytes += rooms * bytes;
+        self.blocks += of.blocks;
+        self.block_bytes += of.blocks * bytes;
+        self.cached_bytes += of.cached * bytes;
+        self.allocations += of.allocations;
+    }
+}
+
+/// A sum of counts that were read one after the other, and may be less than zero for a moment.
+fn at_least_zero(sum: u64) -> u64 {
+    if sum.cast_signed() < 0 { 0 } else { sum }
 }
 
 impl<P: Pages> Heap<P> {
-    /// What each size class holds, smallest first.
+    /// What each size class holds, smallest first. Its time grows with the caches there are, not with the heap.
     pub fn class_stats(&self) -> [ClassStats; CLASS_COUNT] {
         let mut stats = [ClassStats::default(); CLASS_COUNT];
-        for class in all() {
-            stats[class.get()].block_bytes = shape(class).bytes;
+        all().for_each(|class| stats[class.get()] = self.class_stats_of(class));
+        stats
+    }
+
+    /// Figures of this moment. The time grows with the caches there are, not with the heap, and it holds up nobody.
+    pub fn stats(&self) -> Stats {
+        self.composed(&self.counted())
+    }
+
+    /// What a size class holds.
+    pub fn class_stats_of(&self, class: ClassIndex) -> ClassStats {
+        if self.is_closed() {
+            return ClassStats { block_bytes: shape(class).bytes, ..ClassStats::default() };
         }
-        if !self.is_closed() {
-            for region in self.depot.regions.iter() {
-                for_each_begin(region, |begin| {
-                    if let Begin::Slab(slab) = begin {
-                        let stats = &mut stats[slab.class.get()];
-                        stats.slabs += 1;
-                        stats.blocks += usize::from(slab.shape().blocks).saturating_sub(free_blocks(&slab)) as u64;
-                    }
-                });
-            }
-            for (cache, class) in self.registry.caches().flat_map(|cache| all().map(move |class| (cache, class))) {
-                stats[class.get()].cached += cache.blocks(class) as u64;
-            }
+        let counts = &self.depot.counts;
+        // Before what was taken: so that what moves meanwhile makes no sum less than zero.
+        let of_caches = self.registry.caches().map(|cache| cache.traffic(class).given.get());
+        let given = of_caches.fold(counts.beside(class).given.get(), u64::wrapping_add);
+        let mut stats = self.cached_of(class);
+        stats.slabs = counts.slabs(class).now();
+        let rooms = stats.slabs * u64::from(shape(class).blocks);
+        stats.blocks = at_least_zero(stats.allocations.wrapping_sub(given)).min(rooms);
+        stats
+    }
+
+    /// What a class has in caches, and what was ever taken of it.
+    pub(super) fn cached_of(&self, class: ClassIndex) -> ClassStats {
+        let mut stats = ClassStats { block_bytes: shape(class).bytes, ..ClassStats::default() };
+        stats.allocations = self.depot.counts.beside(class).taken.get();
+        for cache in self.registry.caches() {
+            stats.cached += cache.blocks(class) as u64;
+            stats.allocations = stats.allocations.wrapping_add(cache.traffic(class).taken.get());
         }
         stats
     }
 
-    /// Figures of this moment, by a walk over the metadata: its time grows with the heap (some milliseconds for each GiB of
-    /// small blocks), and it holds up nobody.
-    pub fn stats(&self) -> Stats {
+    /// What there is, as slow paths have counted it.
+    pub(super) fn counted(&self) -> Extent {
+        let mut counted = Extent::default();
+        if self.is_closed() {
+            return counted;
+        }
+        let (depot, counts) = (&self.depot, &self.depot.counts);
+        all().for_each(|class| counted.add(class, &self.class_stats_of(class)));
+        counted.purged_in_slabs = at_least_zero(counts.purged_in_slabs.get());
+        (counted.mapping_blocks, counted.mapping_bytes) =
+            (depot.mappings.counts.now(), at_least_zero(depot.mappings.bytes()));
+        let others = counted.slab_bytes + counted.mapping_bytes + counts.lost.get();
+        counted.large_blocks = depot.spans.spans.now().saturating_sub(counted.slabs);
+        counted.large = (depot.in_use() as u64).saturating_sub(others);
+        let chunks: usize = depot.regions.iter().map(Region::committed_count).sum();
+        counted.heap_bytes = (chunks * CHUNK_BYTES) as u64;
+        // Last: chunks are only ever added, so what is committed covers those that were counted.
+        counted.committed = self.committed(Region::committed_count, counted.mapping_bytes as usize) as u64;
+        counted
+    }
+
+    /// The figures of a heap of which that much is there.
+    pub(super) fn composed(&self, extent: &Extent) -> Stats {
+        let depot = &self.depot;
         let mut stats = Stats {
-            mapped: self.depot.os.mapped() as u64,
-            dirty: self.depot.dirty_bytes() as u64,
-            held: self.depot.budget.held() as u64,
-            held_peak: self.depot.held_peak() as u64,
-            os_calls: self.depot.os.calls(),
-            purges: self.depot.os.purges(),
+            mapped: depot.os.mapped() as u64,
+            dirty: depot.dirty_bytes() as u64,
+            held: depot.budget.held() as u64,
+            held_peak: depot.held_peak() as u64,
+            os_calls: depot.os.calls(),
+            purges: depot.os.purges(),
+            purged: depot.os.purged(),
             threads: self.registry.in_use() as u64,
             ..Stats::default()
         };
         if self.is_closed() {
             return stats;
         }
-        stats.resident = stats.dirty;
-        self.count_caches(&mut stats);
-        let mut granules_used = 0;
-        let mut chunks = 0;
-        for region in self.depot.regions.iter() {
-            chunks += region.committed_chunks().count();
-            for_each_begin(region, |begin| match begin {
-                Begin::Slab(slab) => {
-                    granules_used += slab.shape().granules as usize;
-                    count_slab(&slab, &mut stats);
-                    stats.resident += self.resident_at_most(&slab) as u64;
-                }
-                Begin::Large { granules } => {
-                    granules_used += granules;
-                    stats.large_blocks += 1;
-                    stats.large += (granules * GRANULE_BYTES) as u64;
-                    stats.resident += (granules * GRANULE_BYTES) as u64;
-                }
-                Begin::Free => stats.free_blocks += 1,
-            });
+        stats.steals = depot.counts.steals.get();
+        for counts in self.registry.caches().map(ThreadCache::counts) {
+            stats.refills += counts.refills;
+            stats.flushes += counts.flushes;
+            stats.slow_calls += counts.slow_calls;
         }
-        let heap = chunks * CHUNK_BYTES;
-        let mut mapping_bytes = 0;
-        for mapping in self.depot.mappings.iter() {
-            stats.large_blocks += 1;
-            mapping_bytes += mapping.bytes as u64;
-        }
-        stats.large += mapping_bytes;
-        stats.resident += mapping_bytes;
-        // Last: chunks are only ever added, so what is committed covers those that were counted.
-        stats.committed = self.committed() as u64;
-        stats.metadata = stats.committed.saturating_sub(heap as u64 + mapping_bytes);
-        stats.free += heap.saturating_sub(granules_used * GRANULE_BYTES) as u64;
-        // LocalHeap blocks were counted as live, being not free in their slabs.
-        stats.live = stats.live.saturating_sub(stats.cached) + stats.large;
+        stats.slabs = extent.slabs;
+        stats.cached = extent.cached_bytes;
+        stats.unusable = extent.unusable;
+        stats.allocations = extent.allocations + depot.large_made() + depot.mappings.counts.made.get();
+        stats.large_blocks = extent.large_blocks + extent.mapping_blocks;
+        stats.large = extent.large + extent.mapping_bytes;
+        // Blocks in caches are not free in their slabs.
+        stats.live = extent.block_bytes.saturating_sub(extent.cached_bytes) + stats.large;
+        let free_spans = extent.heap_bytes.saturating_sub(extent.slab_bytes + extent.large);
+        stats.free = extent.room_bytes.saturating_sub(extent.block_bytes) + free_spans;
+        stats.free_blocks = extent.rooms.saturating_sub(extent.blocks) + u64::from(free_spans != 0);
+        let purged = if depot.settings.keeps_huge_pages_whole() { 0 } else { extent.purged_in_slabs };
+        stats.resident = stats.dirty + extent.slab_bytes.saturating_sub(purged) + stats.large;
+        stats.committed = extent.committed;
+        stats.metadata = stats.committed.saturating_sub(extent.heap_bytes + extent.mapping_bytes);
         stats
     }
 
-    /// Bytes of all that is mapped for blocks and metadata, and that `release` would unmap.
-    pub(super) fn committed(&self) -> usize {
+    /// Bytes of all that is mapped for blocks and metadata, and that `release` would unmap; `chunks_of` says how many chunks of
+    /// a region are committed.
+    pub(super) fn committed(&self, chunks_of: impl Fn(&Region) -> usize, mapping_bytes: usize) -> usize {
         let depot = &self.depot;
-        let regions: usize = depot.regions.iter().map(Region::committed).sum();
+        let regions: usize = depot.regions.iter().map(|region| region.committed(chunks_of(region))).sum();
         let tables = depot.mappings.table_bytes() + depot.groups.bytes();
-        regions + depot.mapping_bytes() + tables + depot.magazines.committed() + self.registry.committed()
-    }
-
-    /// Bytes of the pages of a slab that have had a block since they were last given back.
-    fn resident_at_most(&self, slab: &SlabRef<'_>) -> usize {
-        let granules = usize::from(slab.shape().granules);
-        if self.depot.settings.keeps_huge_pages_whole() {
-            return granules * GRANULE_BYTES;
-        }
-        // Retired since it was found, and another slab by now, of a class whose slabs do not fit here.
-        if slab.granule.in_chunk() + granules > CHUNK_GRANULES {
-            return granules * GRANULE_BYTES;
-        }
-        let given_back = |inside| {
-            let marks = &slab.region().descriptor(slab.granule.offset(inside)).marks;
-            (marks.purged_pages().count_ones() as usize) << slab.region().page_shift()
-        };
-        granules * GRANULE_BYTES - (0..granules).map(given_back).sum::<usize>()
-    }
-
-    fn count_caches(&self, stats: &mut Stats) {
-        for counts in self.registry.caches().map(ThreadCache::counts) {
-            stats.cached += counts.cached_bytes as u64;
-            stats.refills += counts.refills;
-            stats.flushes += counts.flushes;
-        }
-    }
-
-    /// Verifies the invariants that hold while no thread is inside the allocator.
-    ///
-    /// # Panics
-    /// If one is broken. For tests: the allocator itself never calls it.
-    pub fn check(&self) {
-        for region in self.depot.regions.iter() {
-            for chunk in region.committed_chunks() {
-                self.check_chunk(region, chunk);
-            }
-            for_each_begin(region, |begin| {
-                if let Begin::Slab(slab) = begin {
-                    check_slab(&slab);
-                }
-            });
-        }
-        let stats = self.stats();
-        let parts = stats.live + stats.cached + stats.free + stats.unusable + stats.metadata;
-        assert_eq!(stats.committed, parts, "{stats:?}");
-    }
-
-    fn check_chunk(&self, region: &Region, chunk: usize) {
-        let group = region.group(chunk / GROUP_CHUNKS);
-        let busy = group.spans.busy(chunk % GROUP_CHUNKS);
-        let members = group.partial.members(chunk % GROUP_CHUNKS);
-        for bit in 0..CHUNK_GRANULES {
-            let granule = GranuleIndex::new(chunk * CHUNK_GRANULES + bit);
-            let span_kind = region.span_kind(granule);
-            if busy >> bit & 1 == 0 {
-                assert_eq!(span_kind, SpanKind::Other, "free granule {granule:?} has a use");
-            }
-            if members >> bit & 1 != 0 {
-                assert!(matches!(span_kind, SpanKind::Slab(_)), "member {granule:?} is no slab");
-                assert!(region.descriptor(granule).is_queued(), "member {granule:?} is not queued");
-            }
-        }
-    }
-}
-
-fn check_slab(slab: &SlabRef<'_>) {
-    let shape = slab.shape();
-    for word in 0..shape.words() {
-        let stray = slab.word(word).look() & !shape.word_mask(word);
-        assert_eq!(stray, 0, "slab {:?} has free bits beyond its blocks", slab.granule);
-    }
-    assert!(slab.descriptor().is_queued() || !slab.has_free(), "slab {:?} has free blocks and no holder", slab.granule);
-}
-
-/// Free blocks of a slab, but for those in caches.
-fn free_blocks(slab: &SlabRef<'_>) -> usize {
-    (0..slab.shape().words()).map(|word| slab.word(word).look().count_ones() as usize).sum()
-}
-
-fn count_slab(slab: &SlabRef<'_>, stats: &mut Stats) {
-    let shape = slab.shape();
-    let (bytes, blocks, free) = (shape.bytes as usize, shape.blocks as usize, free_blocks(slab));
-    stats.slabs += 1;
-    stats.free += (free * bytes) as u64;
-    stats.free_blocks += free as u64;
-    stats.live += (blocks.saturating_sub(free) * bytes) as u64;
-    stats.unusable += (shape.granules as usize * GRANULE_BYTES - blocks * bytes) as u64;
-}
-
-/// Calls `found` for every slab, every large block and every run of free granules of a region.
-fn for_each_begin<'h>(region: &'h Region, mut found: impl FnMut(Begin<'h>)) {
-    // A span may begin in one chunk and end in another.
-    let mut next = 0;
-    for chunk in region.committed_chunks() {
-        let end = (chunk + 1) * CHUNK_GRANULES;
-        next = next.max(chunk * CHUNK_GRANULES);
-        while next < end {
-            let granule = GranuleIndex::new(next);
-            next += match region.span_kind(granule) {
-                SpanKind::Other => {
-                    let is_free = |&granule: &usize| region.span_kind(GranuleIndex::new(granule)) == SpanKind::Other;
-                    found(Begin::Free);
-                    (next..end).take_while(is_free).count().max(1)
-                }
-                SpanKind::Large => {
-                    let granules = region.descriptor(granule).granules().max(1);
-                    found(Begin::Large { granules });
-                    granules
-                }
-                SpanKind::Slab(class) => {
-                    found(Begin::Slab(SlabRef::new(region, granule, class)));
-                    shape(class).granules.into()
-                }
-            };
-        }
+        regions + mapping_bytes + tables + depot.magazines.committed() + self.registry.committed()
     }
 }
 

@@ -17,11 +17,12 @@
 //! ```
 
 use crate::config::{MAGAZINE_BYTES, MAGAZINE_SLOTS, PARKED_BYTES_MAX};
+use crate::depot::counts::Traffic;
 use crate::depot::magazines::{Magazine, Slot};
 use crate::local::stash::Stash;
 use crate::local::Shared;
 use crate::local::registry::LocalIndex;
-use crate::size_class::{self, CLASS_COUNT, shape};
+use crate::size_class::CLASS_COUNT;
 use crate::slab::KindByte;
 use crate::sync::{AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use crate::sys::processor::without_index;
@@ -157,8 +158,8 @@ pub struct ThreadCache {
     /// Bytes that it may have beyond what every cache may, taken from what all caches share.
     pub(super) credit: AtomicUsize,
     /// Calls of the slow path, and how many of them a purge has seen: where there were no others, the thread is idle.
-    pub(super) slow_calls: AtomicU32,
-    pub(super) slow_calls_seen: AtomicU32,
+    pub(super) slow_calls: AtomicU64,
+    pub(super) slow_calls_seen: AtomicU64,
     /// The epoch in which capacity was last taken from classes that are not used.
     pub(super) epoch: AtomicU32,
     /// Class number + 1 while the slow path works on a class, `ALL_CLASSES` while it may work on any, else 0 (I3).
@@ -196,6 +197,8 @@ pub(super) struct ClassCache {
     pub(super) step_misses: AtomicU8,
     /// Free blocks of a word, in the last refill that says something of it; 0 while none did. See `sizing`.
     pub(super) density: AtomicU8,
+    /// What threads that had this cache took from slabs, and gave back to them.
+    pub(super) traffic: Traffic,
 }
 
 /// Relaxed accesses: I1.
@@ -251,8 +254,8 @@ impl ClassCache {
 /// Counts of a cache, and of all threads that had it before.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CacheCounts {
-    /// Blocks cached, in bytes.
-    pub cached_bytes: usize,
+    /// Calls of the slow path.
+    pub slow_calls: u64,
     /// Times that blocks came from slabs.
     pub refills: u64,
     /// Times that blocks went back to slabs.
@@ -390,11 +393,23 @@ impl ThreadCache {
         self.loaded_blocks(class) + self.classes[class.get()].stashed_blocks()
     }
 
-    /// What was counted, and what is cached, at some moment; a cache whose thread has ended holds nothing.
+    /// Bytes of the blocks cached, at some moment.
+    #[cfg(test)]
+    pub fn cached_bytes(&self) -> usize {
+        let bytes = |class| self.blocks(class) * crate::size_class::shape(class).bytes as usize;
+        crate::size_class::all().map(bytes).sum()
+    }
+
+    /// What threads that had this cache took from slabs of `class`, and gave back to them.
+    pub fn traffic(&self, class: ClassIndex) -> &Traffic {
+        &self.classes[class.get()].traffic
+    }
+
+    /// What was counted, at some moment.
     pub fn counts(&self) -> CacheCounts {
         CacheCounts {
-            cached_bytes: size_class::all().map(|class| self.blocks(class) * shape(class).bytes as usize).sum(),
             // ordering: Relaxed, statistics.
+            slow_calls: self.slow_calls.load(Ordering::Relaxed),
             refills: self.refills.load(Ordering::Relaxed),
             flushes: self.flushes.load(Ordering::Relaxed),
         }

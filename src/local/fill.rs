@@ -189,6 +189,7 @@ fn claim_into<P: Pages>(
     }
     slab.descriptor().set_cursor(word);
     if untouched != 0 {
+        depot.counts.purged_in_slabs.sub(untouched);
         bring_in(depot, slab, from..to, untouched);
     }
     taken
@@ -257,6 +258,7 @@ impl<P: Pages> Shared<'_, P> {
             let taken = claim_into(self.depot, &slab, slots, 1, &mut Density::default());
             put_back(self.depot, slab);
             if taken == 1 {
+                self.depot.counts.beside(class).taken.add(1);
                 return block;
             }
         }

@@ -83,6 +83,10 @@ impl<P: Pages> Shared<'_, P> {
             untold |= 1 << (chunk % GROUP_CHUNKS);
         }
         depot.note_freed_in_group(region, group, untold);
+        match me {
+            Some(me) => self.registry.cache(me).traffic(class).given.add_own(blocks.len()),
+            None => self.depot.counts.beside(class).given.add(blocks.len()),
+        }
     }
 
     /// Releases the blocks `mask` of word `word`, which are the caller's, and sees to the slab.

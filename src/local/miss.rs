@@ -149,6 +149,7 @@ impl<P: Pages> LocalHeap<'_, P> {
         // SAFETY: the magazine is empty, so `capacity` slots of it, which hold stale pointers, lie behind `top`.
         let slots = unsafe { core::slice::from_raw_parts_mut(top, capacity) };
         let (taken, density) = self.shared.fill(self.me, class, slots, want);
+        self.cache.traffic(class).taken.add_own(taken);
         if let Some(blocks) = density.per_word() {
             self.cache.classes[class.get()].set_density(blocks);
         }

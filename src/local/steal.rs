@@ -58,6 +58,7 @@ impl<'h, P: Pages> Shared<'h, P> {
         for stash in [&state.older, &state.stash] {
             let mut taken = stash.take_all();
             while let Some(full) = taken.pop(&InMagazine) {
+                self.depot.counts.steals.add(1);
                 self.flush_magazine(class, full);
             }
         }

@@ -158,6 +158,8 @@ impl Region {
         // ordering: Relaxed, see `bytes_used`.
         self.bytes_used.fetch_max(used * CHUNK_BYTES, Ordering::Relaxed);
         by_group(run.clone()).for_each(|part| self.committed_in(part.start).announce(chunk_bits(&part)));
+        // ordering: Relaxed, a statistic.
+        self.committed_count.fetch_add(run.len(), Ordering::Relaxed);
     }
 
     /// In the child of a fork: whoever was mapping is not here.
@@ -166,6 +168,8 @@ impl Region {
         // ordering: Relaxed; the caller is alone.
         if self.committing.swap(0, Ordering::Relaxed) != 0 {
             (0..self.dense.end()).for_each(|group| self.group(group).committed.forget_claims());
+            // ordering: Relaxed; the caller is alone.
+            self.committed_count.store(self.committed_chunks().count(), Ordering::Relaxed);
         }
     }
 }

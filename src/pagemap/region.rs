@@ -76,6 +76,8 @@ pub struct Region {
     pub(super) limit: AtomicUsize,
     /// Bytes of heap of the groups up to the last with a committed chunk: as far as a search must go.
     pub(super) bytes_used: AtomicUsize,
+    /// Committed chunks: how many.
+    pub(super) committed_count: AtomicUsize,
     /// Threads that are committing chunks.
     pub(super) committing: AtomicUsize,
     /// 1 once a granule is somebody else's (`lose`).
@@ -169,6 +171,7 @@ impl Region {
                 dense: Frontier::from(ready),
                 limit: AtomicUsize::new(chunks),
                 bytes_used: AtomicUsize::new(0),
+                committed_count: AtomicUsize::new(0),
                 committing: AtomicUsize::new(0),
                 any_lost: AtomicU8::new(0),
             });
@@ -412,10 +415,16 @@ impl Region {
         self.committed_in(chunk).mapped() >> (chunk % GROUP_CHUNKS) & 1 != 0
     }
 
-    /// Bytes committed: the dense metadata, and each committed chunk with its own.
-    pub fn committed(&self) -> usize {
+    /// How many chunks are committed, at some moment; no walk.
+    pub fn committed_count(&self) -> usize {
+        // ordering: Relaxed, a statistic.
+        self.committed_count.load(Ordering::Relaxed)
+    }
+
+    /// Bytes committed, where so many chunks are: the dense metadata, and each chunk with its own.
+    pub fn committed(&self, chunks: usize) -> usize {
         let (from, end) = dense_range(self.chunks, self.dense.end());
-        end - from + self.committed_chunks().count() * (CHUNK_BYTES + META_STRIDE)
+        end - from + chunks * (CHUNK_BYTES + META_STRIDE)
     }
 
     /// The first byte of a granule.

@@ -84,6 +84,13 @@ impl<'h> SlabRef<'h> {
         purged << self.region.page_shift()
     }
 
+    /// Bytes of its pages that are marked as purged, at some moment.
+    pub fn purged_bytes(&self) -> usize {
+        let of =
+            |granule| self.region.descriptor(self.granule.offset(granule)).marks.purged_pages().count_ones() as usize;
+        (0..usize::from(self.shape().granules)).map(of).sum::<usize>() << self.region.page_shift()
+    }
+
     /// Is any block free, at some moment?
     pub fn has_free(&self) -> bool {
         (0..self.shape().words()).any(|word| self.word(word).look() != 0)

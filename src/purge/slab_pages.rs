@@ -34,6 +34,8 @@ pub trait Parts {
     fn word(&self, word: usize) -> &FreeWord;
     /// The marks of granule `granule` of the slab.
     fn marks(&self, granule: usize) -> &PageMarks;
+    /// Pages, so many, are marked as purged that were not before; while blocks of the slab are claimed.
+    fn count_purged(&self, pages: usize);
     /// Is there still a slab of that class at this place? Asked while a block of it is claimed.
     fn is_same(&self) -> bool;
     /// Releases claimed blocks of word `word`, of whatever slab is there.
@@ -233,7 +235,7 @@ fn note_purged(geometry: Geometry<'_>, slab: &impl Parts, pages: PageSet) {
     for granule in 0..geometry.shape.granules as usize {
         let of_granule = (pages >> (granule * in_granule)) & ((1 << in_granule) - 1);
         if of_granule != 0 {
-            slab.marks(granule).purged(of_granule as u16);
+            slab.count_purged(slab.marks(granule).purged(of_granule as u16));
         }
     }
 }

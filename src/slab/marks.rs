@@ -86,10 +86,11 @@ impl PageMarks {
         (old, young)
     }
 
-    /// The caller has all blocks of `pages` and has given the pages back.
-    pub fn purged(&self, pages: u16) {
+    /// The caller has all blocks of `pages` and has given the pages back. Returns how many were not marked before.
+    pub fn purged(&self, pages: u16) -> usize {
         // ordering: Relaxed [MARK] before the caller releases the blocks.
-        self.0.fetch_or(purged(pages), Ordering::Relaxed);
+        let before = self.0.fetch_or(purged(pages), Ordering::Relaxed);
+        (purged(pages) & !before).count_ones() as usize
     }
 
     /// Pages that are purged, at some moment: a guess, unless nothing moves.
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(marks.age(0b0110), (0, 0b0110));
         assert_eq!(marks.used(0b0010), 0);
         assert_eq!(marks.age(0b0110), (0b0100, 0b0010));
-        marks.purged(0b0100);
+        assert_eq!((marks.purged(0b0100), marks.purged(0b0100)), (1, 0));
         assert_eq!(marks.age(0b0110), (0b0010, 0));
         assert_eq!(marks.used(0b1110), 1, "one of the three was marked");
         assert_eq!(marks.age(0b0100), (0, 0b0100));

@@ -37,7 +37,7 @@ fn cached_after_bursts(bound: usize) -> usize {
     for round in 0..4 {
         for class in classes().filter(|class| (class.get() + round) % 3 != 0) {
             (0..6).for_each(|_| burst(&heap, &cached, class, 300));
-            most = most.max(cached.cache.counts().cached_bytes);
+            most = most.max(cached.cache.cached_bytes());
         }
     }
     heap.check();

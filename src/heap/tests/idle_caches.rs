@@ -87,7 +87,7 @@ fn caches_of_gone_threads_are_adopted_but_for_what_is_in_doubt() {
     blocks.extend((0..5 * usize::from(shape(small).blocks)).map(|_| allocate(&heap, &me, small)));
     let stats = heap.stats();
     assert_eq!(stats.live as usize, 64 * blocks.len() + lost, "{stats:?}");
-    assert_eq!(stats.cached as usize, me.cache.counts().cached_bytes);
+    assert_eq!(stats.cached as usize, me.cache.cached_bytes());
     blocks.into_iter().for_each(|block| free(&heap, &me, small, block));
     heap.unregister(&me);
     heap.check();

@@ -102,7 +102,7 @@ fn few_threads_have_what_they_want() {
     let heap = heap();
     let threads: Vec<_> = (0..8).map(|_| heap.register().expect("memory")).collect();
     threads.iter().for_each(|cached| be_busy(&heap, cached));
-    let least = threads.iter().map(|cached| cached.cache.counts().cached_bytes).min();
+    let least = threads.iter().map(|cached| cached.cache.cached_bytes()).min();
     assert!(least >= Some(512 << 10), "{least:?} bytes cached");
     threads.iter().for_each(|cached| heap.unregister(cached));
     expect_no_credit_taken(&heap);

@@ -3,6 +3,7 @@
 mod cache_bound;
 #[cfg(magalloc_scheduled)]
 mod contention;
+mod counting;
 mod dirty_bound;
 mod fork_amid;
 mod huge_pages;
