@@ -113,7 +113,7 @@ pub use global::{
     set_counting, set_option, stats, stays_in_environment,
 };
 #[cfg(not(loom))]
-pub use heap::{ClassStats, Stats};
+pub use heap::{Bytes, ClassStats, Figure, Stats, Unit};
 #[cfg(not(loom))]
 pub use mode::CallCounts;
 #[cfg(not(loom))]

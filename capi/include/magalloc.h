@@ -34,11 +34,23 @@ struct magalloc_stats {
     uint64_t flushes;      /* and back */
     uint64_t os_calls;     /* calls of the operating system for memory */
     uint64_t purges;       /* those of them that gave pages back */
+    uint64_t large;        /* part of live: large blocks */
+    uint64_t free_blocks;  /* in slabs, and one for all free spans: a count */
+    uint64_t allocations;  /* blocks ever allocated, an estimate */
+    uint64_t slow_calls;   /* of malloc and free, that a loaded magazine could not serve */
+    uint64_t steals;       /* magazines taken from other threads' caches */
+    uint64_t purged;       /* bytes of address space whose pages went back */
 };
 
 /* Writes the first `size` bytes of the statistics to `stats` and returns how many that were; pass sizeof *stats.
- * Takes some milliseconds for each GiB of small blocks, and holds up nobody. */
+ * Takes some microseconds for each thread with a cache, whatever the heap holds, and holds up nobody. */
 size_t magalloc_stats(struct magalloc_stats *stats, size_t size);
+
+/* The same as text, with the figures of each size class: one JSON object; or metrics in the format that Prometheus reads
+ * (text/plain; version=0.0.4). As snprintf does, they write at most `size` bytes, the last of them a zero, and return how
+ * many the whole text has without that. 32 KiB are enough. Nothing is allocated. */
+size_t magalloc_stats_json(char *text, size_t size);
+size_t magalloc_stats_metrics(char *text, size_t size);
 
 /* Empties the calling thread's cache: for a thread that is about to be idle. */
 void magalloc_flush_thread(void);

@@ -3,6 +3,7 @@
 use crate::ALLOCATOR;
 use allocator::OptionError;
 use core::ffi::{CStr, c_char, c_int, c_void};
+use core::fmt::{self, Display, Write};
 
 /// `struct magalloc_stats` of the header: the fields in the same order. New ones are added at the end only.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +27,12 @@ pub struct Stats {
     flushes: u64,
     os_calls: u64,
     purges: u64,
+    large: u64,
+    free_blocks: u64,
+    allocations: u64,
+    slow_calls: u64,
+    steals: u64,
+    purged: u64,
 }
 
 /// Fills in the first `size` bytes of the statistics: a program that was compiled with an older header passes less.
@@ -55,11 +62,75 @@ pub unsafe extern "C" fn magalloc_stats(stats: *mut c_void, size: usize) -> usiz
         flushes: now.flushes,
         os_calls: now.os_calls,
         purges: now.purges,
+        large: now.large,
+        free_blocks: now.free_blocks,
+        allocations: now.allocations,
+        slow_calls: now.slow_calls,
+        steals: now.steals,
+        purged: now.purged,
     };
     let bytes = size.min(size_of::<Stats>());
     // SAFETY: the caller's promise; `all` has that many bytes.
     unsafe { core::ptr::copy_nonoverlapping((&raw const all).cast::<u8>(), stats.cast(), bytes) };
     bytes
+}
+
+/// Where a C program wants a text: as much of it as fits, and how long it is.
+struct Text {
+    start: *mut c_char,
+    room: usize,
+    len: usize,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let fits = part.len().min(self.room.saturating_sub(self.len));
+        if fits != 0 {
+            // SAFETY: the promise of who made it: there is room for so many bytes from `start` on.
+            let to = unsafe { self.start.add(self.len) };
+            // SAFETY: within the room.
+            unsafe { core::ptr::copy_nonoverlapping(part.as_ptr(), to.cast(), fits) };
+        }
+        self.len += part.len();
+        Ok(())
+    }
+}
+
+/// Writes `shown` as `snprintf` does: at most `size` bytes, the last of them a zero. Returns its length.
+///
+/// # Safety
+/// `text` can be written for `size` bytes.
+unsafe fn print(text: *mut c_char, size: usize, shown: impl Display) -> usize {
+    let mut out = Text { start: text, room: size.saturating_sub(1), len: 0 };
+    // `Text` never fails.
+    let _ = write!(out, "{shown}");
+    if size != 0 {
+        // SAFETY: the caller's promise.
+        let end = unsafe { text.add(out.len.min(out.room)) };
+        // SAFETY: as above.
+        unsafe { end.write(0) };
+    }
+    out.len
+}
+
+/// Writes the statistics as JSON, as `snprintf` does.
+///
+/// # Safety
+/// `text` can be written for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn magalloc_stats_json(text: *mut c_char, size: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { print(text, size, allocator::stats().json(&allocator::class_stats())) }
+}
+
+/// Writes the statistics as metrics, as `snprintf` does.
+///
+/// # Safety
+/// `text` can be written for `size` bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn magalloc_stats_metrics(text: *mut c_char, size: usize) -> usize {
+    // SAFETY: the caller's promise.
+    unsafe { print(text, size, allocator::stats().metrics(&allocator::class_stats())) }
 }
 
 /// Empties the calling thread's cache.

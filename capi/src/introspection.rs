@@ -1,7 +1,7 @@
 //! glibc's figures and knobs: `mallinfo2`, `malloc_stats`, `malloc_info`, `malloc_trim`, `mallopt`.
 
-use allocator::{class_stats, purge_all, stats};
-use core::ffi::{CStr, c_int, c_void};
+use allocator::{Figure, Unit, class_stats, purge_all, stats};
+use core::ffi::{c_int, c_void};
 
 /// glibc's `struct mallinfo2`, and with `int` its `struct mallinfo`; bytes but for the counts.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +9,7 @@ use core::ffi::{CStr, c_int, c_void};
 pub struct Mallinfo<T> {
     /// Memory for blocks, but for what large blocks have.
     arena: T,
-    /// Free blocks in slabs, and free spans: a count.
+    /// Free blocks in slabs, and one for all free spans: a count.
     ordblks: T,
     /// Free blocks in thread caches: 0, they are counted by bytes only.
     smblks: T,
@@ -85,38 +85,19 @@ unsafe extern "C" {
 /// glibc's `PTHREAD_CANCEL_DISABLE`.
 const CANCEL_DISABLE: c_int = 1;
 
-fn print(name: &CStr, value: u64) {
-    // SAFETY: a text and an unsigned long long, as the format says.
-    unsafe { dprintf(libc::STDERR_FILENO, c"magalloc: %-14s %15llu\n".as_ptr(), name.as_ptr(), value) };
+fn print(name: &str, value: u64) {
+    let format = c"magalloc: %-14.*s %15llu\n".as_ptr();
+    // SAFETY: an int, a text of so many bytes, and an unsigned long long, as the format says.
+    unsafe { dprintf(libc::STDERR_FILENO, format, name.len() as c_int, name.as_ptr(), value) };
 }
 
 /// glibc: writes figures of this moment to standard error. Like glibc's, no cancellation point, though it writes.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_stats() {
-    let stats = stats();
-    let figures = [
-        (c"mapped", stats.mapped),
-        (c"committed", stats.committed),
-        (c"resident", stats.resident),
-        (c"held", stats.held),
-        (c"held, peak", stats.held_peak),
-        (c"live", stats.live),
-        (c"cached", stats.cached),
-        (c"free", stats.free),
-        (c"dirty", stats.dirty),
-        (c"metadata", stats.metadata),
-        (c"slabs", stats.slabs),
-        (c"large blocks", stats.large_blocks),
-        (c"threads", stats.threads),
-        (c"refills", stats.refills),
-        (c"flushes", stats.flushes),
-        (c"OS calls", stats.os_calls),
-        (c"purges", stats.purges),
-    ];
     let mut before = 0;
     // SAFETY: `before` is valid.
     unsafe { pthread_setcancelstate(CANCEL_DISABLE, &raw mut before) };
-    figures.iter().for_each(|(name, value)| print(name, *value));
+    stats().figures().iter().for_each(|figure| print(figure.name, figure.value));
     // SAFETY: the state of before; the one that it replaces is not asked for.
     unsafe { pthread_setcancelstate(before, core::ptr::null_mut()) };
 }
@@ -139,20 +120,10 @@ pub unsafe extern "C" fn malloc_info(options: c_int, file: *mut c_void) -> c_int
         // SAFETY: the caller's promise; the arguments are as the format says.
         unsafe { fprintf(file, format.as_ptr(), class.block_bytes, class.slabs, class.blocks) };
     }
-    let figures = [
-        (c"live", stats.live),
-        (c"cached", stats.cached),
-        (c"free", stats.free),
-        (c"dirty", stats.dirty),
-        (c"held", stats.held),
-        (c"held_peak", stats.held_peak),
-        (c"resident", stats.resident),
-        (c"committed", stats.committed),
-        (c"mapped", stats.mapped),
-    ];
-    for (name, value) in figures {
+    for Figure { name, value, .. } in stats.figures().into_iter().filter(|figure| figure.unit == Unit::Bytes) {
+        let format = c"<total type=\"%.*s\" size=\"%llu\"/>\n".as_ptr();
         // SAFETY: as above.
-        unsafe { fprintf(file, c"<total type=\"%s\" size=\"%llu\"/>\n".as_ptr(), name.as_ptr(), value) };
+        unsafe { fprintf(file, format, name.len() as c_int, name.as_ptr(), value) };
     }
     // SAFETY: as above.
     unsafe { fprintf(file, c"</malloc>\n".as_ptr()) };

@@ -60,6 +60,7 @@ glibc_scenarios! {
     malloc_info_into_memory_is_complete
     malloc_info_options_are_refused
     stats_follow_the_program
+    stats_are_text
     stats_of_other_sizes_are_served
     flush_thread_empties_the_cache
     owns_tells_blocks_from_others

@@ -44,6 +44,8 @@ const NAMES: &[&str] = &[
     "__posix_memalign",
     // magalloc.h
     "magalloc_stats",
+    "magalloc_stats_json",
+    "magalloc_stats_metrics",
     "magalloc_flush_thread",
     "magalloc_purge_all",
     "magalloc_owns",

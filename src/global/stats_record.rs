@@ -12,6 +12,7 @@
 use super::{HEAP, census};
 use crate::config::GRANULE_BYTES;
 use crate::heap::Stats;
+use crate::size_class::all;
 use crate::sync::{AtomicU32, Ordering};
 use crate::sys::platform::{after_all, append, before_termination, line, parent_id, process_id, program_path};
 use crate::sys::{Termination, decimal};
@@ -96,8 +97,8 @@ fn write() {
 
 fn append_record(path: &CStr, stats: &Stats, record: &mut Record<'_>) {
     begin(record);
-    figures(record, stats);
-    for class in HEAP.class_stats().iter().filter(|class| class.slabs != 0) {
+    stats.figures().iter().for_each(|figure| record.figure(figure.name.as_bytes(), figure.value));
+    for class in all().map(|class| HEAP.class_stats_of(class)).filter(|class| class.slabs != 0) {
         let [bytes, slabs, blocks, cached] =
             [class.block_bytes.into(), class.slabs, class.blocks, class.cached].map(|figure| decimal(figure as usize));
         record.put(&[b"class ", &bytes, b" ", &slabs, b" ", &blocks, b" ", &cached]);
@@ -115,29 +116,4 @@ fn begin(record: &mut Record<'_>) {
     record.figure(b"parent", parent_id().into());
     record.put(&[b"program ", program_path(&mut program)]);
     record.put(&[b"version ", env!("CARGO_PKG_VERSION").as_bytes()]);
-}
-
-fn figures(record: &mut Record<'_>, stats: &Stats) {
-    let figures: [(&[u8], u64); 19] = [
-        (b"mapped", stats.mapped),
-        (b"committed", stats.committed),
-        (b"live", stats.live),
-        (b"cached", stats.cached),
-        (b"free", stats.free),
-        (b"dirty", stats.dirty),
-        (b"unusable", stats.unusable),
-        (b"metadata", stats.metadata),
-        (b"resident", stats.resident),
-        (b"held", stats.held),
-        (b"held_peak", stats.held_peak),
-        (b"slabs", stats.slabs),
-        (b"large_blocks", stats.large_blocks),
-        (b"threads", stats.threads),
-        (b"refills", stats.refills),
-        (b"flushes", stats.flushes),
-        (b"os_calls", stats.os_calls),
-        (b"purges", stats.purges),
-        (b"disabled", stats.disabled.into()),
-    ];
-    figures.iter().for_each(|(name, value)| record.figure(name, *value));
 }

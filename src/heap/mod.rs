@@ -8,6 +8,7 @@
 //! ```
 
 mod census;
+mod figures;
 mod large;
 mod mapped;
 pub mod purge;
@@ -16,6 +17,7 @@ mod stats;
 mod tests;
 mod zeroing;
 
+pub use figures::{Bytes, Figure, Unit};
 pub use stats::{ClassStats, Stats};
 
 use crate::config::{ALIGN_MAX, GRANULE_BYTES, PARKED_BYTES_ALL};

@@ -17,7 +17,7 @@ use crate::sys::Pages;
 use crate::units::ClassIndex;
 
 /// Misses of a thread in which one at least does what is due from time to time, wherever its blocks come from.
-const CALLS_PER_POLICY: u32 = 8;
+const CALLS_PER_POLICY: u64 = 8;
 
 impl<P: Pages> LocalHeap<'_, P> {
     /// malloc after `pop` found nothing: a block of `class`, or null at the end of memory.

@@ -166,6 +166,23 @@ static void stats_follow_the_program(void)
     CHECK(now().dirty == 0 && now().resident < 8 << 20 && now().purges > before.purges);
 }
 
+/* As snprintf does, into room of any size. */
+static void stats_are_text(void)
+{
+    static char text[32 << 10], part[100];
+    free(malloc(1));
+    size_t length = FUNCTION(magalloc_stats_json)(text, sizeof text);
+    CHECK(length == strlen(text) && strncmp(text, "{\"live\":", 8) == 0 && strcmp(text + length - 2, "]}") == 0);
+    CHECK(strstr(text, "\"disabled\":0,\"classes\":[{\"block\":8,") != NULL);
+    CHECK(FUNCTION(magalloc_stats_json)(NULL, 0) > sizeof part);
+    memset(part, 'x', sizeof part);
+    CHECK(FUNCTION(magalloc_stats_json)(part, 10) > sizeof part);
+    CHECK(memcmp(part, text, 9) == 0 && part[9] == 0 && part[10] == 'x');
+    length = FUNCTION(magalloc_stats_metrics)(text, sizeof text);
+    CHECK(length == strlen(text) && strstr(text, "# TYPE magalloc_live_bytes gauge\n") != NULL);
+    CHECK(strstr(text, "\nmagalloc_class_live_bytes{block=\"8\"} ") != NULL && text[length - 1] == '\n');
+}
+
 /* A program that was compiled with an older header, or a newer one. */
 static void stats_of_other_sizes_are_served(void)
 {
@@ -220,6 +237,6 @@ MAIN(SCENARIO(usable_size_of_null_is_zero), SCENARIO(malloc_trim_gives_memory_ba
      SCENARIO(mallinfo_ends_at_int_max), SCENARIO(mallopt_takes_parameters_of_glibc), SCENARIO(malloc_stats_writes),
      SCENARIO(malloc_info_writes), SCENARIO(malloc_info_into_memory_is_complete),
      SCENARIO(malloc_info_options_are_refused), SCENARIO(libc_names_are_the_same_functions),
-     SCENARIO(stats_follow_the_program), SCENARIO(stats_of_other_sizes_are_served),
+     SCENARIO(stats_follow_the_program), SCENARIO(stats_are_text), SCENARIO(stats_of_other_sizes_are_served),
      SCENARIO(flush_thread_empties_the_cache), SCENARIO(owns_tells_blocks_from_others),
      SCENARIO(version_is_that_of_the_package))

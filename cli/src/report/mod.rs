@@ -4,6 +4,7 @@ mod text;
 
 use std::time::Duration;
 
+use magalloc::{Stats, Unit};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -20,9 +21,9 @@ pub(crate) const SCHEMA_VERSION: u32 = 1;
 #[derive(Serialize)]
 pub(crate) struct Units {
     /// Of the figures of a record that are no counts: bytes.
-    bytes: [&'static str; 13],
+    bytes: Vec<&'static str>,
     /// Of the figures of a record that count something.
-    counts: [&'static str; 10],
+    counts: Vec<&'static str>,
     /// Of the figures of classes: `block` is in bytes.
     class_counts: [&'static str; 3],
     /// What has `seconds` in its name.
@@ -31,39 +32,22 @@ pub(crate) struct Units {
     switches: [&'static str; 1],
 }
 
-/// The units of all numbers.
-pub(crate) const UNITS: Units = Units {
-    bytes: [
-        "mapped",
-        "committed",
-        "live",
-        "cached",
-        "free",
-        "dirty",
-        "unusable",
-        "metadata",
-        "resident",
-        "held",
-        "held_peak",
-        "block",
-        "resident_peak",
-    ],
-    counts: [
-        "slabs",
-        "large_blocks",
-        "threads",
-        "refills",
-        "flushes",
-        "os_calls",
-        "purges",
-        "minor_faults",
-        "major_faults",
-        "broken_records",
-    ],
-    class_counts: ["slabs", "live", "cached"],
-    seconds: ["wall_seconds", "user_seconds", "system_seconds"],
-    switches: ["disabled"],
-};
+impl Units {
+    /// The units of all numbers: those of a record, which this version's library writes, and those of the report.
+    pub(crate) fn all() -> Self {
+        let figures = Stats::default().figures();
+        let named = |wanted: fn(Unit) -> bool| figures.iter().filter(move |of| wanted(of.unit)).map(|of| of.name);
+        Self {
+            bytes: named(Unit::is_bytes).chain(["block", "resident_peak"]).collect(),
+            counts: named(|unit| matches!(unit, Unit::Count | Unit::Total))
+                .chain(["minor_faults", "major_faults", "broken_records"])
+                .collect(),
+            class_counts: ["slabs", "live", "cached"],
+            seconds: ["wall_seconds", "user_seconds", "system_seconds"],
+            switches: ["disabled"],
+        }
+    }
+}
 
 /// All that is known of a run.
 #[derive(Serialize)]
@@ -74,7 +58,7 @@ pub(crate) struct Report {
     pub(crate) schema_version: u32,
     /// The version of the program that wrote this.
     pub(crate) version: &'static str,
-    /// [`UNITS`].
+    /// [`Units::all`].
     pub(crate) units: Units,
     /// The file that was started.
     pub(crate) program: String,

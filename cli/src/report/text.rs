@@ -143,21 +143,7 @@ fn children(text: &mut String, children: &[Record]) {
 
 /// A number of bytes in the unit that suits it.
 pub(crate) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let power = (bytes.ilog2() / 10) as usize;
-    let value = bytes as f64 / 1024f64.powi(power as i32);
-    let unit = UNITS.get(power - 1).unwrap_or(&"EiB");
-    // Three digits; what would be rounded up to four is shown as such.
-    if value < 9.995 {
-        format!("{value:.2} {unit}")
-    } else if value < 99.95 {
-        format!("{value:.1} {unit}")
-    } else {
-        format!("{value:.0} {unit}")
-    }
+    magalloc::Bytes(bytes).to_string()
 }
 
 #[cfg(test)]
@@ -166,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::record::parse;
-    use crate::report::{SCHEMA, SCHEMA_VERSION, UNITS};
+    use crate::report::{SCHEMA, SCHEMA_VERSION, Units};
     use crate::run::Ending;
 
     fn report(record: &str) -> Report {
@@ -175,7 +161,7 @@ mod tests {
             schema: SCHEMA,
             schema_version: SCHEMA_VERSION,
             version: "0",
-            units: UNITS,
+            units: Units::all(),
             program: "/bin/prog".into(),
             command: vec!["prog".into(), "x".into()],
             library: "/m.so".into(),
@@ -187,23 +173,6 @@ mod tests {
             record: records.whole.pop(),
             children: records.whole,
             broken_records: records.broken,
-        }
-    }
-
-    #[test]
-    fn sizes_have_three_digits() {
-        let cases = [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.00 KiB"),
-            (10_239, "10.0 KiB"),
-            (123_456, "121 KiB"),
-            (8 << 20, "8.00 MiB"),
-            (1_122_444_902_400, "1.02 TiB"),
-            (u64::MAX, "16.0 EiB"),
-        ];
-        for (number, words) in cases {
-            assert_eq!(bytes(number), words);
         }
     }
 

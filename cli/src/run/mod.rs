@@ -19,7 +19,7 @@ use crate::failure::{Failure, complain, words};
 use crate::inherited::Inherited;
 use crate::library::{Library, PRELOAD};
 use crate::program::{Image, find, obstacle, texts};
-use crate::report::{Report, SCHEMA, SCHEMA_VERSION, UNITS, Usage, text};
+use crate::report::{Report, SCHEMA, SCHEMA_VERSION, Units, Usage, text};
 use crate::run::process::Ended;
 use crate::run::stats_file::{OPTION as STATS_FILE, StatsFile};
 use crate::setting::{Setting, variable};
@@ -117,7 +117,7 @@ fn report(plan: &Plan, ended: &Ended, file: &StatsFile) -> Report {
         schema: SCHEMA,
         schema_version: SCHEMA_VERSION,
         version: env!("CARGO_PKG_VERSION"),
-        units: UNITS,
+        units: Units::all(),
         program: plan.command.get_program().to_string_lossy().into_owned(),
         command: texts(&plan.arguments.command),
         library: plan.library.file.to_string_lossy().into_owned(),

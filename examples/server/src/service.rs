@@ -7,6 +7,7 @@
 //! | `DELETE /documents/{id}`                         | 204                                    |
 //! | `GET /documents?after=ID&limit=N`                | 200, `{"documents": [...], "next"}`    |
 //! | `GET /search?text=T&field=F&after=ID&limit=N`    | 200, the same                          |
+//! | `GET /metrics`                                   | 200, the allocator's figures, as text  |
 //!
 //! What a client does wrong is answered with a 4xx status and `{"error": "the reason"}`.
 
@@ -18,6 +19,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -99,6 +101,7 @@ fn router(store: Arc<Store>) -> Router {
         .route("/documents", get(list))
         .route("/documents/{id}", document)
         .route("/search", get(search))
+        .route("/metrics", get(metrics))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(store)
@@ -237,6 +240,12 @@ async fn search(
     }
     let (field, after) = (query.field.as_deref(), query.after.as_deref());
     Ok(Json(store.search(&query.text, field, after, limit)))
+}
+
+/// What the allocator holds, for Prometheus.
+async fn metrics() -> impl IntoResponse {
+    let text = magalloc::stats().metrics(&magalloc::class_stats()).to_string();
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
 fn checked_limit(limit: Option<usize>) -> Result<usize, Refusal> {

@@ -11,8 +11,8 @@ use crate::process::serve;
 /// The limit that the service states for a body.
 const BODY_LIMIT: usize = 1 << 20;
 
-/// One request on a connection of its own: the status, and the JSON of the body if there is one.
-pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+/// One request on a connection of its own: the head of the reply, and its body.
+fn exchange(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> (String, String) {
     let mut stream = TcpStream::connect(address).expect("the service accepts");
     stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
     let length = body.len();
@@ -25,8 +25,14 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]
     let mut reply = String::new();
     stream.read_to_string(&mut reply).expect("the reply is read");
     let (head, body) = reply.split_once("\r\n\r\n").expect("a head, then a body");
+    (head.into(), body.into())
+}
+
+/// One request: the status, and the JSON of the body if there is one.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+    let (head, body) = exchange(address, method, path, body);
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    let json = match body {
+    let json = match body.as_str() {
         "" => Value::Null,
         body => serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}")),
     };
@@ -45,6 +51,24 @@ fn assert_refused(reply: &(u16, Value), status: u16, part: &str) {
     let reason = reply.1["error"].as_str().unwrap_or_else(|| panic!("no reason in {reply:?}"));
     assert_eq!(reply.0, status, "{reason}");
     assert!(reason.contains(part), "{part:?} is not in {reason:?}");
+}
+
+#[test]
+fn metrics_tell_what_documents_take() {
+    let (_process, address, _stdout) = serve();
+    let live = || {
+        let (head, text) = exchange(address, "GET", "/metrics", b"");
+        assert!(
+            head.starts_with("HTTP/1.1 200 ") && head.contains("content-type: text/plain; version=0.0.4"),
+            "{head}"
+        );
+        let live = text.lines().find_map(|line| line.strip_prefix("magalloc_live_bytes ")).expect("a live figure");
+        live.parse::<u64>().expect("a number")
+    };
+    let before = live();
+    let document = json!({ "text": "x".repeat(BODY_LIMIT / 2) });
+    assert_eq!(request(address, "PUT", "/documents/a", document.to_string().as_bytes()).0, 201);
+    assert!(live() >= before + BODY_LIMIT as u64 / 2, "{before} bytes were live before");
 }
 
 #[test]
