@@ -7,7 +7,7 @@
 mod common;
 
 use common::{ALIGN_SMALL_MAX, Block, CHUNK, GRANULE, Random, SMALL_MAX, class_sizes};
-use magalloc::{Magalloc, Stats, stats};
+use magalloc::{Magalloc, Stats, census, stats};
 use std::alloc::GlobalAlloc;
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
@@ -36,6 +36,9 @@ fn expect_held(blocks: &[Block]) -> Stats {
     let stats = stats();
     let large = blocks.iter().filter(|block| is_large(block)).count() as u64;
     assert_eq!((stats.live, stats.large_blocks), (bytes(blocks), large), "{stats:?}");
+    let found = census();
+    let held = |of: &Stats| [of.live, of.cached, of.slabs, of.large_blocks, of.large, of.unusable, of.committed];
+    assert_eq!(held(&stats), held(&found), "counted {stats:?}\nfound {found:?}");
     let parts = stats.live + stats.cached + stats.free + stats.unusable + stats.metadata;
     assert_eq!(stats.committed, parts, "{stats:?}");
     assert!(stats.committed <= stats.mapped && stats.dirty <= stats.free, "{stats:?}");

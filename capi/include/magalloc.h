@@ -43,7 +43,7 @@ struct magalloc_stats {
 };
 
 /* Writes the first `size` bytes of the statistics to `stats` and returns how many that were; pass sizeof *stats.
- * Takes some microseconds for each thread with a cache, whatever the heap holds, and holds up nobody. */
+ * Takes about a microsecond for each thread with a cache, whatever the heap holds, and holds up nobody. */
 size_t magalloc_stats(struct magalloc_stats *stats, size_t size);
 
 /* The same as text, with the figures of each size class: one JSON object; or metrics in the format that Prometheus reads

@@ -39,7 +39,7 @@ fn second_path() -> SecondPath<'static, SystemPages> {
 }
 
 /// What the allocator holds and has done, at this moment: as slow paths have counted it. Stops nobody, and costs the same
-/// whatever the heap holds: some microseconds for each thread that has a cache, or had one while others did.
+/// whatever the heap holds: about a microsecond for each thread that has a cache, or had one while others did.
 ///
 /// ```
 /// # #[global_allocator]
