@@ -106,6 +106,18 @@ mod mode;
 mod global;
 
 #[cfg(not(loom))]
+mod source;
+modelled! { arena }
+
+#[cfg(not(loom))]
+mod pool;
+
+#[cfg(all(not(loom), any(feature = "allocator-api2-02", feature = "allocator-api2-04")))]
+mod allocator_api;
+
+#[cfg(not(loom))]
+pub use arena::{Arena, ArenaBox, Mark, Scope, SharedArena, StaleMark};
+#[cfg(not(loom))]
 pub use environment::{OPTION_TABLE, OptionError, OptionInfo, check_option};
 #[cfg(not(loom))]
 pub use global::{
@@ -118,3 +130,7 @@ pub use heap::{Bytes, ClassStats, Figure, Stats, Unit};
 pub use mode::CallCounts;
 #[cfg(not(loom))]
 pub use options::{AtExit, Foreign, HugePages, SoftLimit};
+#[cfg(not(loom))]
+pub use pool::{Handle, Iter, IterMut, Pool, PoolBox};
+#[cfg(not(loom))]
+pub use source::AllocError;

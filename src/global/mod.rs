@@ -38,6 +38,10 @@ fn second_path() -> SecondPath<'static, SystemPages> {
     SecondPath::new(&HEAP, &COUNTERS)
 }
 
+/// By what the crate's own users of the heap allocate: its options hold only where no other `Magalloc` was first, and where
+/// one was, it has none that could be ignored (see `init`).
+pub(crate) static OWN: Magalloc = Magalloc::new();
+
 /// What the allocator holds and has done, at this moment: as slow paths have counted it. Stops nobody, and costs the same
 /// whatever the heap holds: about a microsecond for each thread that has a cache, or had one while others did.
 ///
