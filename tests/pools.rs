@@ -112,7 +112,7 @@ fn place_is_used_again_and_the_old_handle_finds_nothing() {
         assert_eq!(pool.remove(handle), Some(number));
         old.push(handle);
     }
-    assert!(pool.held_bytes() < 200, "one slab: {}", pool.held_bytes());
+    assert!(pool.held_bytes() < 250, "one slab: {}", pool.held_bytes());
 }
 
 #[test]
@@ -120,7 +120,8 @@ fn number_that_is_no_handle_finds_nothing() {
     let mut pool = Pool::new();
     let handle = pool.insert(1).unwrap();
     let boxed = pool.insert_box(2).unwrap();
-    let (generations, places) = ([0_u64, 1, 2, u64::from(u32::MAX)], [0_u64, 1, 2, 7, 8, 1 << 20, u64::from(u32::MAX)]);
+    let (generations, places) =
+        ([0_u64, 1, 2, 3, 4, u64::from(u32::MAX)], [0_u64, 1, 2, 7, 8, 1 << 20, u64::from(u32::MAX)]);
     for bits in generations.into_iter().flat_map(|generation| places.map(|place| generation << 32 | place)) {
         let found = Handle::from_bits(bits).and_then(|handle| pool.get(handle));
         assert_eq!(found.is_some(), bits == handle.to_bits(), "{bits:x}");

@@ -1,5 +1,6 @@
 //! The name of an object in a pool.
 
+use super::slots::GENERATION;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
@@ -26,9 +27,15 @@ pub struct Handle<T> {
 }
 
 impl<T> Handle<T> {
+    /// The handle of a slot's name.
+    ///
+    /// # Safety
+    /// The generation in it is odd.
     #[inline(always)]
-    pub(super) fn new(index: u32, generation: NonZeroU32) -> Self {
-        Self { index, generation, object: PhantomData }
+    pub(super) unsafe fn of_odd(name: u64) -> Self {
+        // SAFETY: the caller's promise; what is odd is not 0.
+        let generation = unsafe { NonZeroU32::new_unchecked((name >> 32) as u32) };
+        Self { index: name as u32, generation, object: PhantomData }
     }
 
     #[inline(always)]
@@ -36,19 +43,17 @@ impl<T> Handle<T> {
         self.index
     }
 
-    #[inline(always)]
-    pub(super) fn generation(self) -> NonZeroU32 {
-        self.generation
-    }
-
     /// The handle as a number, for [`from_bits`](Self::from_bits).
+    #[inline]
     pub fn to_bits(self) -> u64 {
         u64::from(self.generation.get()) << 32 | u64::from(self.index)
     }
 
     /// The handle of a number; `None` if no handle has it. Any number is safe: one that is no object's finds nothing.
+    #[inline]
     pub fn from_bits(bits: u64) -> Option<Self> {
-        Some(Self::new(bits as u32, NonZeroU32::new((bits >> 32) as u32)?))
+        // SAFETY: the generation is odd.
+        (bits & GENERATION != 0).then(|| unsafe { Self::of_odd(bits) })
     }
 }
 

@@ -1,28 +1,42 @@
 //! Walks over the objects of a pool that are under handles.
 
 use super::Handle;
-use super::slots::{Slot, Slots, State};
+use super::slots::{Slot, Slots};
 use core::fmt;
 use core::marker::PhantomData;
 
-/// The indices of slots, from the lower end up to where slots begin that were never used.
-struct Walk<'p, T> {
+/// The slots that were ever used, slab by slab. Of one that grows meanwhile, some of what is new.
+pub(super) struct Walk<'p, T> {
     slots: &'p Slots<T>,
-    next: u32,
+    slab: usize,
+    rest: core::slice::Iter<'p, Slot<T>>,
 }
 
 impl<'p, T> Walk<'p, T> {
+    pub(super) fn new(slots: &'p Slots<T>) -> Self {
+        Self { slots, slab: 0, rest: [].iter() }
+    }
+
     #[inline]
-    fn next(&mut self) -> Option<(Handle<T>, &'p Slot<T>)> {
-        while self.next < self.slots.fresh() {
-            let index = self.next;
-            self.next += 1;
-            let slot = self.slots.at(index);
-            if slot.state() == State::Handled {
-                return Some((Handle::new(index, slot.generation()), slot));
+    pub(super) fn next(&mut self) -> Option<&'p Slot<T>> {
+        loop {
+            if let Some(slot) = self.rest.next() {
+                return Some(slot);
+            }
+            self.rest = self.slots.used_of(self.slab)?.iter();
+            self.slab += 1;
+        }
+    }
+
+    /// The next one with an object under a handle.
+    #[inline]
+    fn next_handled(&mut self) -> Option<(Handle<T>, &'p Slot<T>)> {
+        loop {
+            let slot = self.next()?;
+            if let Some(handle) = slot.handle() {
+                return Some((handle, slot));
             }
         }
-        None
     }
 }
 
@@ -31,7 +45,7 @@ pub struct Iter<'p, T>(Walk<'p, T>);
 
 impl<'p, T> Iter<'p, T> {
     pub(super) fn new(slots: &'p Slots<T>) -> Self {
-        Self(Walk { slots, next: 0 })
+        Self(Walk::new(slots))
     }
 }
 
@@ -40,7 +54,7 @@ impl<'p, T> Iterator for Iter<'p, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (handle, slot) = self.0.next()?;
+        let (handle, slot) = self.0.next_handled()?;
         // SAFETY: an object under a handle (I1 of `pool`), which stays while the pool is borrowed.
         Some((handle, unsafe { &*slot.object() }))
     }
@@ -54,7 +68,7 @@ pub struct IterMut<'p, T> {
 
 impl<'p, T> IterMut<'p, T> {
     pub(super) fn new(slots: &'p mut Slots<T>) -> Self {
-        Self { walk: Walk { slots, next: 0 }, alone: PhantomData }
+        Self { walk: Walk::new(slots), alone: PhantomData }
     }
 }
 
@@ -63,7 +77,7 @@ impl<'p, T> Iterator for IterMut<'p, T> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let (handle, slot) = self.walk.next()?;
+        let (handle, slot) = self.walk.next_handled()?;
         // SAFETY: an object under a handle (I1 of `pool`). The pool is borrowed for this walk alone, which comes by once.
         Some((handle, unsafe { &mut *slot.object() }))
     }

@@ -5,7 +5,7 @@
 //! # Memory      slabs of 8 slots and ever twice as many, which stay until the pool goes; objects do not move
 //! # Invariants  I1: a slot below `Slots::fresh` is free (in the list, once, or retired), under a handle, or in a box; only in
 //!               the last two cases there is an object in it. An object leaves its slot before its destructor runs.
-//!               I2: a generation is used for one object. A slot whose generations are used up is retired.
+//!               I2: a generation is used for one object under a handle. A slot whose generations are used up is retired.
 //!               I3: objects in boxes are reached by their boxes only; they become reachable to others when the pool is the
 //!               caller's alone, and so no box is there.
 //! # Not here    values that are never freed one by one (see `arena`)
@@ -21,7 +21,8 @@ mod tests;
 
 use crate::source::AllocError;
 use core::fmt;
-use slots::{Slots, State};
+use iter::Walk;
+use slots::Slots;
 
 pub use boxed::PoolBox;
 pub use handle::Handle;
@@ -111,11 +112,7 @@ impl<T> Pool<T> {
     /// Puts an object into the pool; its handle. Without memory for it, it is dropped: see [`reserve`](Self::reserve).
     #[inline]
     pub fn insert(&self, object: T) -> Result<Handle<T>, AllocError> {
-        let (index, slot) = self.slots.take(State::Handled)?;
-        // SAFETY: the slot is this call's alone, with no object in it.
-        unsafe { slot.as_ref().put(object) };
-        // SAFETY: a slot.
-        Ok(Handle::new(index, unsafe { slot.as_ref() }.generation()))
+        self.slots.insert(object)
     }
 
     /// Puts an object into the pool; its owner, which takes it out again when it is dropped.
@@ -147,10 +144,7 @@ impl<T> Pool<T> {
     /// ```
     #[inline]
     pub fn insert_box(&self, object: T) -> Result<PoolBox<'_, T>, AllocError> {
-        let (index, slot) = self.slots.take(State::Boxed)?;
-        // SAFETY: the slot is this call's alone, with no object in it.
-        unsafe { slot.as_ref().put(object) };
-        Ok(PoolBox::new(self, index, slot))
+        Ok(PoolBox::new(self, self.slots.insert_boxed(object)?))
     }
 
     /// The object of a handle; `None` if it was removed.
@@ -176,7 +170,7 @@ impl<T> Pool<T> {
         // SAFETY: I1, an object. The slot is free from here on.
         let object = unsafe { slot.object().read() };
         self.slots.leave(slot);
-        self.slots.free(handle.index(), slot);
+        self.slots.free(slot);
         Some(object)
     }
 
@@ -194,14 +188,14 @@ impl<T> Pool<T> {
 
     /// Drops all objects. The pool keeps its memory; no handle finds anything any more.
     pub fn clear(&mut self) {
-        for index in 0..self.slots.fresh() {
-            let slot = self.slots.at(index);
-            if slot.state() != State::Free {
+        let mut walk = Walk::new(&self.slots);
+        while let Some(slot) = walk.next() {
+            if slot.handle().is_some() || slot.is_boxed() {
                 self.slots.leave(slot);
                 // SAFETY: I1, an object, and I3: no box is there. It has left its slot, so nobody finds it again, also if
                 // its destructor unwinds: then the slot is never used again.
                 unsafe { slot.object().drop_in_place() };
-                self.slots.free(index, slot);
+                self.slots.free(slot);
             }
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! # Role        slots by index, in slabs that double; a list of free ones. Knows of objects only that a slot has room for one
-//! # Layout      slab `k` has `SLOTS_FIRST << k` slots, so an index leads to its slab by a shift. A slot's generation and link lie
+//! # Layout      slab `k` has `SLOTS_FIRST << k` slots, so an index leads to its slab by a logarithm. A slot's name and link lie
 //!               before its object. Slots from `fresh` on were never used: nothing of them is written
 //! # Invariants  see `pool`; I4: `fresh` is at most `room`, the number of slots.
+//!               I5: the generation in a slot's name is odd while its object is under a handle, and only then. That of a handle
+//!               is always odd, so one comparison tells whether its object is there.
 //! ```
 
 use super::Handle;
@@ -12,56 +14,45 @@ use crate::source::{self, AllocError};
 use core::alloc::Layout;
 use core::cell::{Cell, UnsafeCell};
 use core::mem::MaybeUninit;
-use core::num::NonZeroU32;
 use core::ptr::NonNull;
 
 /// Slots of the first slab.
 const SLOTS_FIRST: u32 = 8;
-/// Slabs of a pool: all indices but the links that are no index.
+/// Slabs of a pool: as many as have indices of 32 bits.
 const SLABS_MAX: usize = (u32::BITS - SLOTS_FIRST.ilog2() - 1) as usize;
 
-/// Link of a slot whose object is under a handle.
-const HANDLED: u32 = u32::MAX;
-/// Link of a slot whose object is in a box.
-const BOXED: u32 = u32::MAX - 1;
-/// Link of the last slot of the list, and of one that is in no list.
-const NONE: u32 = u32::MAX - 2;
-
-const _: () = assert!(slots_before(SLABS_MAX) < NONE as usize, "a link is an index or none");
+const _: () = assert!(slots_before(SLABS_MAX) + (SLOTS_FIRST as usize) < u32::MAX as usize);
 
 /// Slots of the slabs before the one of that number.
 const fn slots_before(slab: usize) -> usize {
     ((SLOTS_FIRST as usize) << slab) - SLOTS_FIRST as usize
 }
 
-/// What is in a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Free,
-    Handled,
-    Boxed,
-}
+/// The step from one generation to the next, in a name.
+pub(super) const GENERATION: u64 = 1 << 32;
+
+/// The generation of a slot that was never used, in a name: 0 is that of a retired one.
+const GENERATION_FIRST: u64 = 2 * GENERATION;
 
 /// A place for an object.
 pub(super) struct Slot<T> {
-    generation: Cell<NonZeroU32>,
-    link: Cell<u32>,
+    /// Index and generation, as in a handle's bits.
+    name: Cell<u64>,
+    /// The next slot of the list of free ones; of a slot whose object is in a box, the slot itself; else null.
+    link: Cell<*const Slot<T>>,
     object: UnsafeCell<MaybeUninit<T>>,
 }
 
 impl<T> Slot<T> {
+    /// The handle of its object, if that is under one (I5).
     #[inline(always)]
-    pub(super) fn generation(&self) -> NonZeroU32 {
-        self.generation.get()
+    pub(super) fn handle(&self) -> Option<Handle<T>> {
+        Handle::from_bits(self.name.get())
     }
 
     #[inline(always)]
-    pub(super) fn state(&self) -> State {
-        match self.link.get() {
-            HANDLED => State::Handled,
-            BOXED => State::Boxed,
-            _ => State::Free,
-        }
+    pub(super) fn is_boxed(&self) -> bool {
+        core::ptr::eq(self.link.get(), self)
     }
 
     /// Where its object is, or is to be.
@@ -69,23 +60,14 @@ impl<T> Slot<T> {
     pub(super) fn object(&self) -> *mut T {
         self.object.get().cast()
     }
-
-    /// Puts an object in.
-    ///
-    /// # Safety
-    /// The slot is the caller's, and has no object.
-    #[inline(always)]
-    pub(super) unsafe fn put(&self, object: T) {
-        // SAFETY: the place is the caller's.
-        unsafe { self.object().write(object) };
-    }
 }
 
 pub(super) struct Slots<T> {
-    slabs: [Cell<*mut Slot<T>>; SLABS_MAX],
+    /// Where the slot of index 0 would be, were all slots in a row with those of that slab.
+    rows: [Cell<*mut Slot<T>>; SLABS_MAX],
     slab_count: Cell<usize>,
-    /// The first one of the list of free slots.
-    free: Cell<u32>,
+    /// The first one of the list of free slots; null if there is none.
+    free: Cell<*const Slot<T>>,
     fresh: Cell<u32>,
     room: Cell<u32>,
     len: Cell<u32>,
@@ -97,9 +79,9 @@ unsafe impl<T: Send> Send for Slots<T> {}
 impl<T> Slots<T> {
     pub(super) const fn new() -> Self {
         Self {
-            slabs: [const { Cell::new(core::ptr::null_mut()) }; SLABS_MAX],
+            rows: [const { Cell::new(core::ptr::null_mut()) }; SLABS_MAX],
             slab_count: Cell::new(0),
-            free: Cell::new(NONE),
+            free: Cell::new(core::ptr::null()),
             fresh: Cell::new(0),
             room: Cell::new(0),
             len: Cell::new(0),
@@ -111,27 +93,21 @@ impl<T> Slots<T> {
         self.len.get() as usize
     }
 
-    #[inline(always)]
-    pub(super) fn fresh(&self) -> u32 {
-        self.fresh.get()
-    }
-
-    /// The slot of an index below `fresh`.
-    #[inline(always)]
-    pub(super) fn at(&self, index: u32) -> &Slot<T> {
-        debug_assert!(index < self.fresh.get());
-        // SAFETY: I4, and it was begun when `fresh` passed it.
-        unsafe { self.place(index).as_ref() }
+    /// The slots of a slab that were ever used; `None` if there are none.
+    pub(super) fn used_of(&self, slab: usize) -> Option<&[Slot<T>]> {
+        let before = slots_before(slab);
+        let used = (self.fresh.get() as usize).checked_sub(before)?.min((SLOTS_FIRST as usize) << slab);
+        let first = self.rows.get(slab)?.get().wrapping_add(before);
+        // SAFETY: as many were begun (I4), and slots stay while the pool does.
+        (used != 0).then(|| unsafe { core::slice::from_raw_parts(first, used) })
     }
 
     /// Where the slot of an index below `room` is.
     #[inline(always)]
-    fn place(&self, index: u32) -> NonNull<Slot<T>> {
-        let number = index + SLOTS_FIRST;
-        let slab = number.ilog2() - SLOTS_FIRST.ilog2();
-        let in_slab = number - (SLOTS_FIRST << slab);
-        // SAFETY: the index is below `room`, so there is a slab of that number, and it has as many slots.
-        unsafe { NonNull::new_unchecked(self.slabs.get_unchecked(slab as usize).get().add(in_slab as usize)) }
+    fn place(&self, index: u32) -> *mut Slot<T> {
+        let slab = (index + SLOTS_FIRST).ilog2() - SLOTS_FIRST.ilog2();
+        // SAFETY: the index is below `room`, so there is a slab of that number.
+        unsafe { self.rows.get_unchecked(slab as usize) }.get().wrapping_add(index as usize)
     }
 
     /// The slot of a handle's object, if that is still there.
@@ -140,38 +116,62 @@ impl<T> Slots<T> {
         if handle.index() >= self.fresh.get() {
             return None;
         }
-        let slot = self.at(handle.index());
-        (slot.generation() == handle.generation() && slot.link.get() == HANDLED).then_some(slot)
+        // SAFETY: I4, and it was begun when `fresh` passed it.
+        let slot = unsafe { &*self.place(handle.index()) };
+        (slot.name.get() == handle.to_bits()).then_some(slot)
     }
 
-    /// Takes a free slot for an object that is to be in that state.
+    /// Puts an object into a free slot, under a handle.
     #[inline(always)]
-    pub(super) fn take(&self, state: State) -> Result<(u32, NonNull<Slot<T>>), AllocError> {
-        let (index, place) = match self.free.get() {
-            NONE => self.take_fresh()?,
-            index => (index, self.place(index)),
+    pub(super) fn insert(&self, object: T) -> Result<Handle<T>, AllocError> {
+        let slot = self.take()?;
+        let name = slot.name.get() + GENERATION;
+        slot.name.set(name);
+        slot.link.set(core::ptr::null());
+        // SAFETY: the slot was free, so it has no object, and nobody else has it.
+        unsafe { slot.object().write(object) };
+        // SAFETY: the generation was even and not the last one, so it is odd now.
+        Ok(unsafe { Handle::of_odd(name) })
+    }
+
+    /// Puts an object into a free slot, for a box.
+    #[inline(always)]
+    pub(super) fn insert_boxed(&self, object: T) -> Result<&Slot<T>, AllocError> {
+        let slot = self.take()?;
+        slot.link.set(slot);
+        // SAFETY: the slot was free, so it has no object, and nobody else has it.
+        unsafe { slot.object().write(object) };
+        Ok(slot)
+    }
+
+    /// Takes a free slot off the list.
+    #[inline(always)]
+    fn take(&self) -> Result<&Slot<T>, AllocError> {
+        // SAFETY: slots of the list stay while the pool does.
+        let slot = match unsafe { self.free.get().as_ref() } {
+            Some(slot) => slot,
+            None => self.begin()?,
         };
-        // SAFETY: a slot that was begun.
-        let slot = unsafe { place.as_ref() };
         self.free.set(slot.link.get());
-        slot.link.set(if state == State::Boxed { BOXED } else { HANDLED });
         self.len.set(self.len.get() + 1);
-        Ok((index, place))
+        Ok(slot)
     }
 
     /// Begins a slot that was never used. The list is empty; the slot is its last.
     #[inline(never)]
-    fn take_fresh(&self) -> Result<(u32, NonNull<Slot<T>>), AllocError> {
+    fn begin(&self) -> Result<&Slot<T>, AllocError> {
         let index = self.fresh.get();
         if index == self.room.get() {
             self.grow()?;
         }
         let place = self.place(index);
         let object = UnsafeCell::new(MaybeUninit::uninit());
+        let (name, link) = (Cell::new(GENERATION_FIRST | u64::from(index)), Cell::new(core::ptr::null()));
         // SAFETY: a slot below `room` that nobody has used.
-        unsafe { place.write(Slot { generation: Cell::new(NonZeroU32::MIN), link: Cell::new(NONE), object }) };
+        unsafe { place.write(Slot { name, link, object }) };
         self.fresh.set(index + 1);
-        Ok((index, place))
+        // SAFETY: it is one now.
+        Ok(unsafe { &*place })
     }
 
     /// Another slab.
@@ -179,8 +179,9 @@ impl<T> Slots<T> {
     #[inline(never)]
     fn grow(&self) -> Result<(), AllocError> {
         let slab = self.slab_count.get();
-        let place = self.slabs.get(slab).ok_or(AllocError)?;
-        place.set(source::take(Self::layout(slab)?)?.cast().as_ptr());
+        let row = self.rows.get(slab).ok_or(AllocError)?;
+        let first = source::take(Self::layout(slab)?)?.cast::<Slot<T>>();
+        row.set(first.as_ptr().wrapping_sub(slots_before(slab)));
         self.slab_count.set(slab + 1);
         self.room.set(slots_before(slab + 1) as u32);
         Ok(())
@@ -199,20 +200,21 @@ impl<T> Slots<T> {
         Ok(())
     }
 
-    /// The object of a slot is no longer in it, whoever has it now; the slot is in no list.
+    /// The object of a slot is no longer in it, whoever has it now, and no handle finds it; the slot is in no list.
     #[inline(always)]
     pub(super) fn leave(&self, slot: &Slot<T>) {
-        slot.link.set(NONE);
+        let name = slot.name.get();
+        // Odd becomes even (I5), the last generation 0; that of a boxed object's slot stays.
+        slot.name.set(name.wrapping_add(name & GENERATION));
+        slot.link.set(core::ptr::null());
         self.len.set(self.len.get() - 1);
     }
 
-    /// Puts a slot without an object on the list, or retires it.
+    /// Puts a slot without an object on the list, or retires it, after its last generation.
     #[inline(always)]
-    pub(super) fn free(&self, index: u32, slot: &Slot<T>) {
-        // A retired slot keeps its last generation, which a handle may have; but there is no object under a handle in it.
-        if let Some(next) = slot.generation().checked_add(1) {
-            slot.generation.set(next);
-            slot.link.set(self.free.replace(index));
+    pub(super) fn free(&self, slot: &Slot<T>) {
+        if slot.name.get() >= GENERATION {
+            slot.link.set(self.free.replace(slot));
         }
     }
 
@@ -220,19 +222,22 @@ impl<T> Slots<T> {
         (0..self.slab_count.get()).filter_map(|slab| Self::layout(slab).ok()).map(|layout| layout.size()).sum()
     }
 
-    /// Sets the generation of a slot, for tests of its end.
+    /// Makes the next generation of a free slot the last one, for tests of its end.
     #[cfg(test)]
-    pub(super) fn set_generation(&self, index: u32, generation: NonZeroU32) {
-        self.at(index).generation.set(generation);
+    pub(super) fn age(&self, index: u32) {
+        // SAFETY: a slot that was used.
+        let slot = unsafe { &*self.place(index) };
+        slot.name.set(slot.name.get() | !(2 * GENERATION - 1));
     }
 }
 
 impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
         for slab in 0..self.slab_count.get() {
-            if let (Some(place), Ok(layout)) = (NonNull::new(self.slabs[slab].get()), Self::layout(slab)) {
+            let first = self.rows[slab].get().wrapping_add(slots_before(slab));
+            if let (Some(first), Ok(layout)) = (NonNull::new(first), Self::layout(slab)) {
                 // SAFETY: the slab was taken with that layout, and there are no objects in it any more.
-                unsafe { source::give(place.cast(), layout) };
+                unsafe { source::give(first.cast(), layout) };
             }
         }
     }
