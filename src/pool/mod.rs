@@ -3,7 +3,7 @@
 //! ```text
 //! # Role        objects under handles, which notice reuse, or in boxes, which are owners; both side by side
 //! # Memory      slabs of 8 slots and ever twice as many, which stay until the pool goes; objects do not move
-//! # Invariants  I1: a slot below `Slots::fresh` is free (in the list, once, or retired), under a handle, or in a box; only in
+//! # Invariants  I1: a slot that was ever used is free (in the list, once, or retired), under a handle, or in a box; only in
 //!               the last two cases there is an object in it. An object leaves its slot before its destructor runs.
 //!               I2: a generation is used for one object under a handle. A slot whose generations are used up is retired.
 //!               I3: objects in boxes are reached by their boxes only; they become reachable to others when the pool is the

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! # Role        slots by index, in slabs that double; a list of free ones. Knows of objects only that a slot has room for one
-//! # Layout      slab `k` has `SLOTS_FIRST << k` slots, so an index leads to its slab by a logarithm. A slot's name and link lie
-//!               before its object. Slots from `fresh` on were never used: nothing of them is written
-//! # Invariants  see `pool`; I4: `fresh` is at most `room`, the number of slots.
+//! # Layout      an index is the number of a slab, and a slot's place in it. A slot's name and link lie before its object. Slots
+//!               behind a row's `end` were never used: nothing of them is written
+//! # Invariants  see `pool`; I4: a row's slots up to its `end` were begun, and stay while the pool does.
 //!               I5: the generation in a slot's name is odd while its object is under a handle, and only then. That of a handle
 //!               is always odd, so one comparison tells whether its object is there.
 //! ```
@@ -17,16 +17,24 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 
 /// Slots of the first slab.
-const SLOTS_FIRST: u32 = 8;
-/// Slabs of a pool: as many as have indices of 32 bits.
-const SLABS_MAX: usize = (u32::BITS - SLOTS_FIRST.ilog2() - 1) as usize;
+const SLOTS_FIRST: usize = 8;
+/// Bits of a slot's place in its slab, in an index: up to 128 Mi slots.
+const PLACE_BITS: u32 = 27;
+/// Slabs of a pool at most: one less than an index can tell, so that the end of each is a number.
+const SLABS_MAX: usize = (1 << (u32::BITS - PLACE_BITS)) - 1;
 
-const _: () = assert!(slots_before(SLABS_MAX) + (SLOTS_FIRST as usize) < u32::MAX as usize);
-
-/// Slots of the slabs before the one of that number.
-const fn slots_before(slab: usize) -> usize {
-    ((SLOTS_FIRST as usize) << slab) - SLOTS_FIRST as usize
+/// Slots of the slab of that number.
+const fn slots_of(slab: usize) -> usize {
+    let doublings = PLACE_BITS - SLOTS_FIRST.ilog2();
+    SLOTS_FIRST << if slab < doublings as usize { slab } else { doublings as usize }
 }
+
+/// The index of a slab's first slot.
+const fn first_index(slab: usize) -> usize {
+    slab << PLACE_BITS
+}
+
+const _: () = assert!(slots_of(SLABS_MAX) == 1 << PLACE_BITS && first_index(SLABS_MAX) <= u32::MAX as usize);
 
 /// The step from one generation to the next, in a name.
 pub(super) const GENERATION: u64 = 1 << 32;
@@ -62,15 +70,23 @@ impl<T> Slot<T> {
     }
 }
 
+/// A slab.
+struct Row<T> {
+    /// Where the slot of index 0 would be, were all slots in a row with those of this slab.
+    start: Cell<*mut Slot<T>>,
+    /// The index behind the last slot that was ever used; 0 where there is no slab.
+    end: Cell<u32>,
+}
+
 pub(super) struct Slots<T> {
-    /// Where the slot of index 0 would be, were all slots in a row with those of that slab.
-    rows: [Cell<*mut Slot<T>>; SLABS_MAX],
+    rows: [Row<T>; SLABS_MAX + 1],
     slab_count: Cell<usize>,
+    /// The slab that new slots are begun in.
+    filling: Cell<usize>,
     /// The first one of the list of free slots; null if there is none.
     free: Cell<*const Slot<T>>,
-    fresh: Cell<u32>,
-    room: Cell<u32>,
-    len: Cell<u32>,
+    room: Cell<usize>,
+    len: Cell<usize>,
 }
 
 // SAFETY: slabs and what is in them are the pool's alone.
@@ -79,10 +95,10 @@ unsafe impl<T: Send> Send for Slots<T> {}
 impl<T> Slots<T> {
     pub(super) const fn new() -> Self {
         Self {
-            rows: [const { Cell::new(core::ptr::null_mut()) }; SLABS_MAX],
+            rows: [const { Row { start: Cell::new(core::ptr::null_mut()), end: Cell::new(0) } }; SLABS_MAX + 1],
             slab_count: Cell::new(0),
+            filling: Cell::new(0),
             free: Cell::new(core::ptr::null()),
-            fresh: Cell::new(0),
             room: Cell::new(0),
             len: Cell::new(0),
         }
@@ -90,34 +106,26 @@ impl<T> Slots<T> {
 
     #[inline(always)]
     pub(super) fn len(&self) -> usize {
-        self.len.get() as usize
+        self.len.get()
     }
 
-    /// The slots of a slab that were ever used; `None` if there are none.
+    /// The slots of a slab that were ever used; `None` if there is no such slab.
     pub(super) fn used_of(&self, slab: usize) -> Option<&[Slot<T>]> {
-        let before = slots_before(slab);
-        let used = (self.fresh.get() as usize).checked_sub(before)?.min((SLOTS_FIRST as usize) << slab);
-        let first = self.rows.get(slab)?.get().wrapping_add(before);
-        // SAFETY: as many were begun (I4), and slots stay while the pool does.
-        (used != 0).then(|| unsafe { core::slice::from_raw_parts(first, used) })
-    }
-
-    /// Where the slot of an index below `room` is.
-    #[inline(always)]
-    fn place(&self, index: u32) -> *mut Slot<T> {
-        let slab = (index + SLOTS_FIRST).ilog2() - SLOTS_FIRST.ilog2();
-        // SAFETY: the index is below `room`, so there is a slab of that number.
-        unsafe { self.rows.get_unchecked(slab as usize) }.get().wrapping_add(index as usize)
+        let row = self.rows[..self.slab_count.get()].get(slab)?;
+        let first = row.start.get().wrapping_add(first_index(slab));
+        // SAFETY: I4.
+        Some(unsafe { core::slice::from_raw_parts(first, row.end.get() as usize - first_index(slab)) })
     }
 
     /// The slot of a handle's object, if that is still there.
     #[inline(always)]
     pub(super) fn find(&self, handle: Handle<T>) -> Option<&Slot<T>> {
-        if handle.index() >= self.fresh.get() {
+        let row = &self.rows[(handle.index() >> PLACE_BITS) as usize];
+        if handle.index() >= row.end.get() {
             return None;
         }
-        // SAFETY: I4, and it was begun when `fresh` passed it.
-        let slot = unsafe { &*self.place(handle.index()) };
+        // SAFETY: I4.
+        let slot = unsafe { &*row.start.get().wrapping_add(handle.index() as usize) };
         (slot.name.get() == handle.to_bits()).then_some(slot)
     }
 
@@ -160,18 +168,29 @@ impl<T> Slots<T> {
     /// Begins a slot that was never used. The list is empty; the slot is its last.
     #[inline(never)]
     fn begin(&self) -> Result<&Slot<T>, AllocError> {
-        let index = self.fresh.get();
-        if index == self.room.get() {
-            self.grow()?;
+        while self.filling.get() == self.slab_count.get() || self.is_full(self.filling.get()) {
+            if self.filling.get() + 1 < self.slab_count.get() {
+                self.filling.set(self.filling.get() + 1);
+            } else {
+                self.grow()?;
+                self.filling.set(self.slab_count.get() - 1);
+            }
         }
-        let place = self.place(index);
+        let row = &self.rows[self.filling.get()];
+        let index = row.end.get();
+        let place = row.start.get().wrapping_add(index as usize);
         let object = UnsafeCell::new(MaybeUninit::uninit());
         let (name, link) = (Cell::new(GENERATION_FIRST | u64::from(index)), Cell::new(core::ptr::null()));
-        // SAFETY: a slot below `room` that nobody has used.
+        // SAFETY: a slot of the slab that nobody has used.
         unsafe { place.write(Slot { name, link, object }) };
-        self.fresh.set(index + 1);
+        row.end.set(index + 1);
         // SAFETY: it is one now.
         Ok(unsafe { &*place })
+    }
+
+    /// Was every slot of a slab used?
+    fn is_full(&self, slab: usize) -> bool {
+        self.rows[slab].end.get() as usize == first_index(slab) + slots_of(slab)
     }
 
     /// Another slab.
@@ -179,22 +198,25 @@ impl<T> Slots<T> {
     #[inline(never)]
     fn grow(&self) -> Result<(), AllocError> {
         let slab = self.slab_count.get();
-        let row = self.rows.get(slab).ok_or(AllocError)?;
+        if slab == SLABS_MAX {
+            return Err(AllocError);
+        }
         let first = source::take(Self::layout(slab)?)?.cast::<Slot<T>>();
-        row.set(first.as_ptr().wrapping_sub(slots_before(slab)));
+        self.rows[slab].start.set(first.as_ptr().wrapping_sub(first_index(slab)));
+        self.rows[slab].end.set(first_index(slab) as u32);
         self.slab_count.set(slab + 1);
-        self.room.set(slots_before(slab + 1) as u32);
+        self.room.set(self.room.get() + slots_of(slab));
         Ok(())
     }
 
     fn layout(slab: usize) -> Result<Layout, AllocError> {
-        Layout::array::<Slot<T>>((SLOTS_FIRST as usize) << slab).map_err(|_| AllocError)
+        Layout::array::<Slot<T>>(slots_of(slab)).map_err(|_| AllocError)
     }
 
     /// As many slots more than there are objects.
     pub(super) fn reserve(&self, count: usize) -> Result<(), AllocError> {
         // Retired slots, which `len` does not count, are too few to matter: another slab comes in time.
-        while (self.room.get() as usize - self.len()) < count {
+        while self.room.get() - self.len() < count {
             self.grow()?;
         }
         Ok(())
@@ -224,9 +246,8 @@ impl<T> Slots<T> {
 
     /// Makes the next generation of a free slot the last one, for tests of its end.
     #[cfg(test)]
-    pub(super) fn age(&self, index: u32) {
-        // SAFETY: a slot that was used.
-        let slot = unsafe { &*self.place(index) };
+    pub(super) fn age(&self, index: usize) {
+        let slot = &self.used_of(0).unwrap()[index];
         slot.name.set(slot.name.get() | !(2 * GENERATION - 1));
     }
 }
@@ -234,7 +255,7 @@ impl<T> Slots<T> {
 impl<T> Drop for Slots<T> {
     fn drop(&mut self) {
         for slab in 0..self.slab_count.get() {
-            let first = self.rows[slab].get().wrapping_add(slots_before(slab));
+            let first = self.rows[slab].start.get().wrapping_add(first_index(slab));
             if let (Some(first), Ok(layout)) = (NonNull::new(first), Self::layout(slab)) {
                 // SAFETY: the slab was taken with that layout, and there are no objects in it any more.
                 unsafe { source::give(first.cast(), layout) };
