@@ -13,6 +13,9 @@ cargo clippy --workspace --all-targets --locked -- -D warnings
 echo "-- clippy, the crate alone"
 cargo clippy --locked --all-targets -- -D warnings
 
+echo "-- clippy, the crate with the trait of allocator-api2"
+cargo clippy --locked --package magalloc --all-targets --features allocator-api2-02,allocator-api2-04 -- -D warnings
+
 echo "-- clippy, models"
 RUSTFLAGS="--cfg loom" cargo clippy --locked --package magalloc --lib --test 'loom_*' \
     --target-dir "${CARGO_TARGET_DIR:-target}/loom" -- -D warnings

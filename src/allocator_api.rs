@@ -13,6 +13,22 @@ use core::num::NonZero;
 use core::ptr::NonNull;
 
 /// Blocks of any layout, none of whose calls unwinds.
+///
+/// A container borrows its arena as what else is in it:
+///
+/// ```compile_fail,E0502
+/// # let mut arena = magalloc::Arena::new();
+/// let mut numbers = allocator_api2_04::vec::Vec::new_in(&arena);
+/// arena.reset();
+/// numbers.push(1);
+/// ```
+/// ```
+/// # let mut arena = magalloc::Arena::new();
+/// let mut numbers = allocator_api2_04::vec::Vec::new_in(&arena);
+/// numbers.push(1);
+/// drop(numbers);
+/// arena.reset();
+/// ```
 trait Blocks {
     /// A block.
     fn take(&self, layout: Layout) -> Result<NonNull<u8>, AllocError>;

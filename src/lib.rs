@@ -45,6 +45,11 @@
 //! It happens by itself, about a second after memory became free. [`purge_all`] does it at once; [`flush_thread`] empties
 //! the calling thread's cache.
 //!
+//! # Arenas and pools
+//! [`Arena`] gives memory out that is taken back all at once, [`SharedArena`] does so for many threads, and [`Pool`] has
+//! objects of one type, under handles or in boxes. They stand on the same heap. `docs/which-allocator.md` in the repository
+//! says which is for what.
+//!
 //! # Platforms
 //! Linux with glibc or musl, from Rust 1.95 on. x86-64 is tested with every change, x86-64 with musl and i686 by fewer
 //! tests; aarch64 was tried by hand. FreeBSD compiles and was never run; other systems are a compile error. A program for
@@ -54,6 +59,8 @@
 //! # Features
 //! - `initial-exec`: thread-local data by the initial-exec model, and no std. For libraries that are loaded at a program's
 //!   start, such as a preloaded `malloc`; not for programs.
+//! - `allocator-api2-02`, `allocator-api2-04`: the trait `Allocator` of the crate allocator-api2, by its version, for
+//!   [`Magalloc`] and for borrowed [`Arena`]s, [`SharedArena`]s and [`Scope`]s.
 
 #![cfg_attr(loom, allow(dead_code, unused_imports))]
 // More than the core of the standard library is needed for its thread-local storage only, and for tests.
@@ -134,3 +141,8 @@ pub use options::{AtExit, Foreign, HugePages, SoftLimit};
 pub use pool::{Handle, Iter, IterMut, Pool, PoolBox};
 #[cfg(not(loom))]
 pub use source::AllocError;
+
+/// The examples of the page, which are tests. They need the features, so only then.
+#[cfg(all(doctest, feature = "allocator-api2-02", feature = "allocator-api2-04"))]
+#[doc = include_str!("../docs/which-allocator.md")]
+struct WhichAllocator;

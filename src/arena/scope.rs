@@ -77,7 +77,7 @@ impl Arena {
     /// ```
     /// nor lie in one further out:
     ///
-    /// ```compile_fail
+    /// ```compile_fail,E0521
     /// # let mut arena = magalloc::Arena::new();
     /// arena.scope(|outer| {
     ///     let mut place: &i32 = outer.alloc(1).unwrap();
@@ -95,7 +95,7 @@ impl Arena {
     /// ```
     /// and an outer scope gives nothing out while there is an inner one:
     ///
-    /// ```compile_fail,E0500
+    /// ```compile_fail,E0502
     /// # let mut arena = magalloc::Arena::new();
     /// arena.scope(|outer| outer.scope(|_inner| *outer.alloc(1).unwrap()));
     /// ```
