@@ -321,7 +321,8 @@ mod growable_array {
                     }
                     Err(NotMapped::Taken) => {}
                     Err(NotMapped::Refused) => {
-                        os.unplace(base, bytes);
+                        // SAFETY: placed just now.
+                        unsafe { os.unplace(base, bytes) };
                         break;
                     }
                 }
@@ -352,7 +353,11 @@ mod growable_array {
             self.frontier.reset();
             if let Some(base) = NonNull::new(base) {
                 // SAFETY: I1: all that was mapped, and nothing else; nobody uses it.
-                unsafe { os.release(base, mapped) };
+                unsafe { os.uncommit(base, mapped) };
+                // ordering: Relaxed, as above.
+                let bytes = self.bytes.load(Ordering::Relaxed);
+                // SAFETY: `map_first` placed it; that was all of it.
+                unsafe { os.unplace(base, bytes) };
             }
         }
     }

@@ -155,7 +155,10 @@ fn sources() -> Vec<(PathBuf, String)> {
         let text: Vec<&str> = text.lines().collect();
         for pair in text.windows(2).filter(|pair| is_for_tests(pair[0])) {
             if let Some((_, name)) = pair[1].strip_suffix(';').and_then(|rest| rest.split_once("mod ")) {
-                for_tests.push(path.parent().unwrap().join(name).with_extension("rs"));
+                // In the folder of a `mod.rs`, or in one called as the file is.
+                for folder in [path.parent().unwrap(), &path.with_extension("")] {
+                    for_tests.push(folder.join(name).with_extension("rs"));
+                }
             }
         }
     }

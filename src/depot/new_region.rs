@@ -34,10 +34,7 @@ impl<P: Pages> Depot<P> {
         };
         if !self.regions.publish(number, region) {
             // SAFETY: our own region, which nobody has seen.
-            let (start, bytes) = unsafe { region.as_ref() }.place();
-            // SAFETY: likewise.
             unsafe { Region::release(region, &self.os, true) };
-            self.os.unplace(start, bytes);
         }
         self.regions.get(number)
     }
@@ -59,7 +56,8 @@ impl<P: Pages> Depot<P> {
                 // The next place lies below.
                 Err(NotMapped::Taken) => {}
                 Err(NotMapped::Refused) => {
-                    self.os.unplace(start, bytes);
+                    // SAFETY: placed just now.
+                    unsafe { self.os.unplace(start, bytes) };
                     return None;
                 }
             }

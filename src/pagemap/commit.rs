@@ -145,7 +145,7 @@ impl Region {
         os.commit(heap, bytes)?;
         os.commit(meta, meta_bytes).inspect_err(|_| {
             // SAFETY: mapped just now, and not announced.
-            unsafe { os.release(heap, bytes) };
+            unsafe { os.uncommit(heap, bytes) };
         })
     }
 

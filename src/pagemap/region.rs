@@ -184,14 +184,15 @@ impl Region {
         (self.start, Self::place_bytes(self.chunks))
     }
 
-    /// Unmaps what is mapped of the region, itself included; if chunks with spans in use are to stay, only what is not
+    /// Unmaps what is mapped of the region, itself and its place included; if chunks with spans in use are to stay, only what is not
     /// theirs. What is lost stays in any case: it is not ours.
     ///
     /// # Safety
     /// Nobody uses the region, or any block that goes, now or later.
     pub unsafe fn release<P: Pages>(region: NonNull<Region>, os: &Os<P>, also_live: bool) {
-        // SAFETY: readable until the last call.
+        // SAFETY: readable until the last of it is uncommitted.
         let region = unsafe { region.as_ref() };
+        let (start, bytes) = region.place();
         let goes = |chunk: &usize| also_live || region.is_unused(*chunk);
         let mut chunks = region.committed_chunks().filter(goes).peekable();
         let mut gone = 0;
@@ -204,22 +205,24 @@ impl Region {
             let (meta, meta_bytes) = (region.chunk_meta_start(end - 1).cast(), (end - first) * META_STRIDE);
             if first == 0 && !region.has_lost() {
                 // SAFETY: I2, and the caller's promise. The heap of the chunks begins where their metadata ends.
-                unsafe { os.release(meta, meta_bytes + end * CHUNK_BYTES) };
+                unsafe { os.uncommit(meta, meta_bytes + end * CHUNK_BYTES) };
                 continue;
             }
             for run in region.runs_not_lost(first * CHUNK_GRANULES..end * CHUNK_GRANULES) {
                 // SAFETY: I2, and the caller's promise.
-                unsafe { os.release(region.address(GranuleIndex::new(run.start)), run.len() * GRANULE_BYTES) };
+                unsafe { os.uncommit(region.address(GranuleIndex::new(run.start)), run.len() * GRANULE_BYTES) };
             }
             // SAFETY: likewise.
-            unsafe { os.release(meta, meta_bytes) };
+            unsafe { os.uncommit(meta, meta_bytes) };
         }
         if gone == region.committed_chunks().count() {
             let (from, end) = dense_range(region.chunks, region.dense.end());
             // SAFETY: within the place.
             let dense = unsafe { region.start.add(from) };
             // SAFETY: all that was mapped there; by the caller's promise unused.
-            unsafe { os.release(dense, end - from) };
+            unsafe { os.uncommit(dense, end - from) };
+            // SAFETY: `begin` was given it; that was the last of it.
+            unsafe { os.unplace(start, bytes) };
         }
     }
 
@@ -326,7 +329,7 @@ impl Region {
         os.commit(groups, old - new)?;
         os.commit(uses, new_end - old_end).inspect_err(|_| {
             // SAFETY: mapped just now, and not announced.
-            unsafe { os.release(groups, old - new) };
+            unsafe { os.uncommit(groups, old - new) };
         })
     }
 

@@ -1,8 +1,8 @@
 //! Memory and the clock: the part of the platform that a heap stands on, and that tests fake.
 //!
 //! ```text
-//! # States      of a range of address space. What is placed is not held: the kernel may give it to anyone who asks,
-//!               so it is looked at when it is committed.
+//! # States      of a range of address space. What is placed is not held, but where the platform holds places: the kernel
+//!               may give it to anyone who asks, so it is looked at when it is committed.
 //! ```
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //!                      |
 //! (nothing) --place--> Placed --commit--> Zeroed --first write--> Dirty
 //!     ^                                   |   ^                     |
-//!     +------------- release -------------+   +------- purge -------+
+//!     +------------ uncommit -------------+   +------- purge -------+
 //! ```
 //!
 //! ```text
@@ -104,6 +104,9 @@ pub enum HugePage {
 /// leaves those functions of `Pages` out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
+    /// `hold_place`, `leave_place` and `uncommit`: a place is held from the first moment on, and committed in parts. Else
+    /// nobody holds it, and `commit` finds out whether it is free.
+    pub holds_places: bool,
     /// `relocate` moves pages. Else a large block that grows is copied.
     pub moves_pages: bool,
     /// `remap`. Else a block that is a mapping of its own grows by a new one and a copy, and keeps its length when it shrinks.
@@ -142,11 +145,36 @@ pub unsafe trait Pages: Sync {
     /// The lowest address that is worth trying: below lie programs.
     fn lowest(&self) -> usize;
 
-    /// Maps the range, readable and writable, where nothing is mapped. All of it, or nothing of it.
+    /// Holds a place of `bytes` at a multiple of `align`, a power of two: nobody else maps anything there. `None`: refused,
+    /// or more than is held at once.
+    fn hold_place(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let _ = (bytes, align);
+        None
+    }
+
+    /// Gives up a place that is held.
+    ///
+    /// # Safety
+    /// It came from `hold_place`, with that length, and nobody uses it any more.
+    unsafe fn leave_place(&self, start: NonNull<u8>, bytes: usize) {
+        let _ = (start, bytes);
+    }
+
+    /// Maps the range, readable and writable, where nothing is mapped: in a held place, if there are such. All of it, or
+    /// nothing of it.
     ///
     /// # Errors
     /// See `NotMapped`; nothing has changed then.
     fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped>;
+
+    /// Takes back what `commit` did, for all of it or a part. A place that is held stays held.
+    ///
+    /// # Safety
+    /// All of it came from `commit`, and nobody uses it any more.
+    unsafe fn uncommit(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the caller's promise.
+        unsafe { self.release(start, bytes) };
+    }
 
     /// Maps `bytes` anywhere, readable and writable; `None`: refused.
     fn map(&self, bytes: usize) -> Option<NonNull<u8>>;
@@ -257,6 +285,6 @@ pub unsafe trait Pages: Sync {
     /// Unmaps a range.
     ///
     /// # Safety
-    /// All of it came from `commit`, `map`, `remap` or `hold`, and nobody uses it any more.
+    /// All of it came from `map`, `remap` or `hold`, and nobody uses it any more.
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize);
 }

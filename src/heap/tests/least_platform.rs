@@ -53,6 +53,25 @@ fn small_blocks_come_and_go_with_any_option() {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
+fn places_that_are_held_are_left_at_the_end_and_not_before() {
+    for is_least in [true, false] {
+        let heap = Box::new(Heap::new(FakePages::new()));
+        let pages = heap.depot().os.pages();
+        pages.hold_places();
+        if is_least {
+            pages.do_the_least();
+        }
+        heap.configure(&Options::new());
+        use_and_free(&heap);
+        // A region, the records and the magazines. The fake sees to it that nothing is committed beside them, nor left in them.
+        assert_eq!(pages.held_places().len(), 3);
+        release(&heap);
+        assert_eq!((pages.held_places(), pages.mapped()), (vec![], vec![]));
+    }
+}
+
+#[test]
 fn huge_pages_that_are_not_there_are_not_counted() {
     let heap = least(Options { huge_pages: HugePages::Always, ..Options::new() });
     let block = heap.allocate_large(GRANULE_BYTES, 8, false);

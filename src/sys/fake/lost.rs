@@ -1,5 +1,6 @@
 //! Ranges that a heap has lost to somebody else: not to be touched, nor released, as long as its pages are there.
 
+use super::machine::forbid;
 use crate::sys::Pages;
 use crate::sys::platform::SystemPages;
 use core::ptr::NonNull;
@@ -16,15 +17,17 @@ impl LostRanges {
 
     /// From now on the range, of which its owner knows no more, cannot be touched.
     pub(super) fn add(&self, start: NonNull<u8>, bytes: usize) {
-        // SAFETY: the range is mapped, and nobody uses it.
-        assert_eq!(unsafe { libc::mprotect(start.as_ptr().cast(), bytes, libc::PROT_NONE) }, 0);
+        forbid(start, bytes);
         self.0.lock().unwrap().push((start.as_ptr().expose_provenance(), bytes));
     }
 }
 
-/// Others' heaps may be where it was.
+/// Others' heaps may be where it was. A held place goes with all that is in it.
 impl Drop for LostRanges {
     fn drop(&mut self) {
+        if SystemPages.capabilities().holds_places {
+            return;
+        }
         for (start, bytes) in self.0.get_mut().unwrap().drain(..) {
             let start = NonNull::new(core::ptr::with_exposed_provenance_mut(start)).expect("the start of a range");
             // SAFETY: nobody else has it.

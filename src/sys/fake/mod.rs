@@ -2,6 +2,7 @@
 //! knows what was never given back, and can do as little as a port may (`Capabilities`).
 
 mod lost;
+mod machine;
 mod pages;
 
 use self::lost::LostRanges;
@@ -27,6 +28,7 @@ const STRANGER: u8 = 0x5a;
 
 /// A platform that can do all there is.
 const MOST: Capabilities = Capabilities {
+    holds_places: false,
     moves_pages: true,
     resizes_mappings: true,
     populates: true,
@@ -38,6 +40,7 @@ const MOST: Capabilities = Capabilities {
 
 /// A platform that can do what a port must fill in.
 const LEAST: Capabilities = Capabilities {
+    holds_places: false,
     moves_pages: false,
     resizes_mappings: false,
     populates: false,
@@ -93,6 +96,10 @@ pub(crate) struct FakePages {
     huge_pages: Mutex<HugePages>,
     /// 1 once it is to do no more than every platform must.
     least: AtomicU8,
+    /// 1 once it is to hold places, where the real one does not.
+    holds: AtomicU8,
+    /// Places that are held: each one's end, by its start.
+    held: Mutex<BTreeMap<usize, usize>>,
 }
 
 #[derive(Debug)]
@@ -108,11 +115,10 @@ struct HugePages {
     split: BTreeSet<usize>,
 }
 
-/// An address far from all else: the kernel's random bytes lie on the stack, near the end of the address space.
+/// An address far from all else.
 fn far_address() -> usize {
     const FAR: usize = if usize::BITS == 64 { 1_usize.wrapping_shl(44) } else { 1 << 30 };
-    // SAFETY: getauxval has no conditions.
-    (unsafe { libc::getauxval(libc::AT_RANDOM) } as usize & !(4 * CHUNK_BYTES - 1)).saturating_sub(FAR)
+    (machine::random() & !(4 * CHUNK_BYTES - 1)).saturating_sub(FAR)
 }
 
 /// Addresses with room below for a heap, apart from each other: other tests' heaps would be strangers. None where address
@@ -155,12 +161,45 @@ impl FakePages {
                 split: BTreeSet::new(),
             }),
             least: AtomicU8::new(0),
+            holds: AtomicU8::new(0),
+            held: Mutex::new(BTreeMap::new()),
         }
     }
 
     /// Does no more than every platform must from now on; what it cannot do must not be asked for.
     pub(crate) fn do_the_least(&self) {
         self.least.store(1, Ordering::SeqCst);
+    }
+
+    /// Holds places from now on, before the first is asked for.
+    pub(crate) fn hold_places(&self) {
+        self.holds.store(1, Ordering::SeqCst);
+    }
+
+    /// Places that are held: start and bytes.
+    pub(crate) fn held_places(&self) -> Vec<(usize, usize)> {
+        self.held.lock().unwrap().iter().map(|(&start, &end)| (start, end - start)).collect()
+    }
+
+    fn holds_places(&self) -> bool {
+        SystemPages.capabilities().holds_places || self.holds.load(Ordering::SeqCst) != 0
+    }
+
+    /// A place that nobody maps anything in, on a platform that holds none: far from all else, behind a mark that keeps
+    /// other tests' heaps away.
+    fn place_apart(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        let is_free = |top: &usize| SystemPages.commit(NonNull::new(*top as *mut u8).unwrap(), GRANULE_BYTES).is_ok();
+        let top = addresses_apart().find(is_free)?;
+        assert!(top.is_multiple_of(align) && bytes.is_multiple_of(align));
+        NonNull::new((top - bytes) as *mut u8)
+    }
+
+    /// Takes the mark away again.
+    fn leave_place_apart(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the mark, which `place_apart` mapped, is behind the place.
+        let mark = unsafe { start.add(bytes) };
+        // SAFETY: likewise.
+        unsafe { SystemPages.release(mark, GRANULE_BYTES) };
     }
 
     /// Starts counting anew.
@@ -268,10 +307,7 @@ impl FakePages {
     /// Bytes of a committed range that are in memory, by the real kernel's own count.
     pub(crate) fn resident(&self, start: NonNull<u8>, bytes: usize) -> usize {
         let page = SystemPages.page_bytes();
-        let mut present = vec![0u8; bytes / page];
-        // SAFETY: a mapped range, and a byte for each of its pages.
-        assert_eq!(unsafe { libc::mincore(start.as_ptr().cast(), bytes, present.as_mut_ptr()) }, 0);
-        present.iter().filter(|&&page| page & 1 != 0).count() * page
+        machine::in_memory(start, bytes, page).into_iter().filter(|&is_in| is_in).count() * page
     }
 
     /// How many huge pages were begun, had or not.
@@ -335,6 +371,13 @@ impl FakePages {
             self.refused.store(1, Ordering::SeqCst);
         }
         !refuses
+    }
+
+    /// Is the range in a place that is held? Where places are not, it may be anywhere.
+    fn is_held(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        let is_in_place = |held: &BTreeMap<usize, usize>| held.range(..=from).next_back().is_some_and(|(_, &to)| end <= to);
+        !self.holds_places() || is_in_place(&self.held.lock().unwrap())
     }
 
     fn is_mapped(&self, start: NonNull<u8>, bytes: usize) -> bool {

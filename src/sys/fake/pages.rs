@@ -10,7 +10,8 @@ use core::ptr::NonNull;
 // SAFETY: the real pages, or a refusal.
 unsafe impl Pages for FakePages {
     fn capabilities(&self) -> Capabilities {
-        if self.least.load(Ordering::SeqCst) == 0 { MOST } else { LEAST }
+        let all = if self.least.load(Ordering::SeqCst) == 0 { MOST } else { LEAST };
+        Capabilities { holds_places: self.holds_places(), ..all }
     }
 
     fn hold(&self, bytes: usize) -> Option<NonNull<u8>> {
@@ -50,7 +51,40 @@ unsafe impl Pages for FakePages {
         self.lowest.load(Ordering::SeqCst).max(SystemPages.lowest())
     }
 
+    fn hold_place(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        assert!(self.holds_places());
+        if !self.grants() {
+            return None;
+        }
+        let start = match SystemPages.capabilities().holds_places {
+            true => SystemPages.hold_place(bytes, align)?,
+            false => Self::place_apart(bytes, align)?,
+        };
+        self.held.lock().unwrap().insert(start.addr().get(), start.addr().get() + bytes);
+        Some(start)
+    }
+
+    unsafe fn leave_place(&self, start: NonNull<u8>, bytes: usize) {
+        let (from, end) = (start.addr().get(), start.addr().get() + bytes);
+        assert_eq!(self.held.lock().unwrap().remove(&from), Some(end), "a place is left that is not held");
+        assert!(self.mapped.lock().unwrap().range(from..end).next().is_none(), "a place is left that is in use");
+        match SystemPages.capabilities().holds_places {
+            // SAFETY: the same promise.
+            true => unsafe { SystemPages.leave_place(start, bytes) },
+            false => Self::leave_place_apart(start, bytes),
+        }
+    }
+
+    unsafe fn uncommit(&self, start: NonNull<u8>, bytes: usize) {
+        assert!(self.is_mapped(start, bytes), "uncommit of what is not mapped");
+        assert!(self.is_held(start, bytes), "uncommit of what is not in a place");
+        self.forget_mapped(start, bytes);
+        // SAFETY: the same promise.
+        unsafe { SystemPages.uncommit(start, bytes) };
+    }
+
     fn commit(&self, start: NonNull<u8>, bytes: usize) -> Result<(), NotMapped> {
+        assert!(self.is_held(start, bytes), "commit outside of a place");
         let number = self.commits.fetch_add(1, Ordering::SeqCst) + 1;
         if number == self.stranger_comes.load(Ordering::SeqCst) {
             self.meet_stranger(start, bytes);
@@ -62,7 +96,7 @@ unsafe impl Pages for FakePages {
         }
         if mapped.is_ok() {
             // SAFETY: mapped just now.
-            unsafe { SystemPages.release(start, bytes) };
+            unsafe { SystemPages.uncommit(start, bytes) };
         }
         Err(NotMapped::Refused)
     }
@@ -197,6 +231,7 @@ unsafe impl Pages for FakePages {
 
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) {
         assert!(self.is_mapped(start, bytes), "release of what is not mapped");
+        assert!(!self.holds_places() || !self.is_held(start, bytes), "release of what is in a place");
         self.forget_mapped(start, bytes);
         // SAFETY: the same promise.
         unsafe { SystemPages.release(start, bytes) };

@@ -11,6 +11,7 @@ use core::ptr::NonNull;
 pub struct SystemPages;
 
 const CAPABILITIES: Capabilities = Capabilities {
+    holds_places: false,
     moves_pages: false,
     resizes_mappings: false,
     populates: false,

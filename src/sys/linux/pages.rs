@@ -13,6 +13,7 @@ pub struct SystemPages;
 
 /// What older kernels do not know they refuse, and callers remember that.
 const CAPABILITIES: Capabilities = Capabilities {
+    holds_places: false,
     moves_pages: true,
     resizes_mappings: true,
     populates: true,
