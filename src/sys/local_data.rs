@@ -6,7 +6,8 @@
 //!               the compiler's default is a call (`__tls_get_addr`) for each access; with the feature `initial-exec`
 //!               the distance is read from a word that the loader has filled in, which works in programs and in
 //!               libraries loaded at the program's start. "ELF Handling For Thread-Local Storage", U. Drepper, 2005
-//! # Ports       nothing to do where the standard library has `thread_local!`. The feature is for ELF, on processors that
+//! # Ports       nothing to do where the standard library's `thread_local!` is the compiler's own (not with MinGW, where it
+//!               allocates: `windows::local_data`). The feature is for ELF, on processors that
 //!               have the assembly (`sys::processor`); elsewhere it changes nothing.
 //! ```
 //!
@@ -17,7 +18,14 @@
 #[cfg(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"), not(loom)))]
 pub(crate) use super::processor::local_data;
 
-#[cfg(not(any(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64")), loom)))]
+#[cfg(all(windows, target_env = "gnu", not(target_abi = "llvm")))]
+pub(crate) use super::port::local_data;
+
+#[cfg(not(any(
+    all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64")),
+    all(windows, target_env = "gnu", not(target_abi = "llvm")),
+    loom
+)))]
 macro_rules! local_data {
     ($Data:ident { $first:ident: &$initial:path as $Target:ty, $second:ident: 0 }) => {
         std::thread_local! {
@@ -37,5 +45,9 @@ macro_rules! local_data {
         }
     };
 }
-#[cfg(not(any(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64")), loom)))]
+#[cfg(not(any(
+    all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64")),
+    all(windows, target_env = "gnu", not(target_abi = "llvm")),
+    loom
+)))]
 pub(crate) use local_data;

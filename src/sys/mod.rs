@@ -34,13 +34,22 @@ mod linux;
 #[cfg(target_os = "linux")]
 use linux as port;
 
-#[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as port;
+
+#[cfg(all(windows, feature = "initial-exec"))]
+compile_error!("the feature initial-exec of magalloc is for ELF");
+#[cfg(not(any(target_os = "linux", target_os = "freebsd", windows)))]
 compile_error!("magalloc has no port to this system; docs/porting.md says what one needs");
 
 pub use calls::{AroundFork, EndOfThread, ProcessEnd, Termination, ThreadBody};
 pub use digits::{decimal, hex};
 #[cfg(not(loom))]
 pub(crate) use local_data::local_data;
+#[cfg(all(windows, not(loom)))]
+pub use port::loader_called;
 pub use pages::{Capabilities, HugeAdvice, HugePage, NotMapped, PageRun, Pages, Relocated, Renewed};
 
 /// What a port fills in. "Else" says what happens where it answers no, or does nothing; without it, the item is needed.

@@ -56,6 +56,11 @@ unsafe impl Pages for FakePages {
         if !self.grants() {
             return None;
         }
+        let space = self.top.load(Ordering::SeqCst) - self.lowest.load(Ordering::SeqCst);
+        let held: usize = self.held_places().iter().map(|&(_, bytes)| bytes).sum();
+        if space != 0 && held + bytes > space {
+            return None;
+        }
         let start = match SystemPages.capabilities().holds_places {
             true => SystemPages.hold_place(bytes, align)?,
             false => Self::place_apart(bytes, align)?,

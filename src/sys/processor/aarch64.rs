@@ -1,13 +1,16 @@
 //! aarch64.
 
 pub use super::without_index::without_index;
+#[cfg(unix)]
 use core::arch::asm;
+#[cfg(unix)]
 use core::ffi::c_void;
 
 /// Calls `work` with the stack that ends at `stack`.
 ///
 /// # Safety
 /// `stack` is aligned to 16 bytes, and there is room below it that nobody else uses. No signal handler runs meanwhile.
+#[cfg(unix)]
 pub unsafe fn call_on(stack: *mut c_void, work: extern "C" fn(*mut c_void), argument: *mut c_void) {
     // SAFETY: the caller's promise. The stack pointer is kept in a register that calls preserve.
     unsafe {

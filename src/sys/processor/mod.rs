@@ -4,7 +4,7 @@
 //! # Items       `without_index`: keeps the compiler from folding an array index into an access. A malloc loads the top
 //!               that the last free stored. Processors with memory renaming (Intel since 2021) forward a store to a load
 //!               at no cost, but only if the address has no index register: 0.7 ns instead of 4.3 ns for a pair
-//!               `call_on`: calls a function on another stack; other processors call it on the caller's
+//!               `call_on`: calls a function on another stack, for `posix`; other processors call it on the caller's
 //!               `local_data!`: thread-local data by the initial-exec model; other processors use the standard library's
 //! ```
 
@@ -24,7 +24,9 @@ use other as this;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 use x86_64 as this;
 
-pub use this::{call_on, without_index};
+#[cfg(unix)]
+pub use this::call_on;
+pub use this::without_index;
 
 #[cfg(all(feature = "initial-exec", any(target_arch = "x86_64", target_arch = "aarch64"), not(loom)))]
 pub(crate) use this::local_data;

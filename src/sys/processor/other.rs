@@ -1,5 +1,6 @@
 //! Processors without assembly of their own, and Miri.
 
+#[cfg(unix)]
 use core::ffi::c_void;
 
 /// The address.
@@ -12,6 +13,7 @@ pub fn without_index<T>(address: *const T) -> *const T {
 ///
 /// # Safety
 /// None here; see the other processors.
+#[cfg(unix)]
 pub unsafe fn call_on(_stack: *mut c_void, work: extern "C" fn(*mut c_void), argument: *mut c_void) {
     work(argument);
 }
