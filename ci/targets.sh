@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # The library on other targets: its unit tests and some integration tests, built and run for musl (a static program) and
-# for a processor of 32 bits; other systems are checked by the compiler only. The standard library is compiled for them, from Debian's sources of it.
+# for a processor of 32 bits; other systems are checked by the compiler only, but Windows has ci/windows.sh. The standard
+# library is compiled for them, from Debian's sources of it.
 #
 # usage: ci/targets.sh [TARGET]...
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source ci/packages.sh
+source ci/debian-rust.sh
 root=$PWD
 scratch=${CARGO_TARGET_DIR:-$root/target}/targets
 
@@ -17,26 +19,13 @@ tests=(environment exit fork realloc_zeroed thread_end)
 tests_of_64_bits=(by_address misuse size_align)
 
 install_missing() {
-    local packages=() pair
-    for pair in /usr/bin/cargo:cargo-web /usr/bin/rustc:rustc-web /usr/bin/musl-gcc:musl-tools \
-        /usr/lib/rustlib/src/rust/library/std:rust-web-src \
-        /usr/lib/rustlib/x86_64-unknown-linux-gnu/lib:libstd-rust-web-dev /usr/bin/i686-linux-gnu-gcc:gcc-i686-linux-gnu \
+    local packages pair
+    mapfile -t packages < <(missing_rust)
+    for pair in /usr/bin/musl-gcc:musl-tools /usr/bin/i686-linux-gnu-gcc:gcc-i686-linux-gnu \
         /usr/i686-linux-gnu/lib/ld-linux.so.2:libc6-dev-i386-cross; do
         [[ -e ${pair%%:*} ]] || packages+=("${pair##*:}")
     done
     install_packages "${packages[@]}"
-}
-
-# The package without its benches and what they depend on, which would take longer than all the rest.
-make_package() {
-    rm -rf "$scratch/package"
-    mkdir -p "$scratch/package"
-    local name
-    for name in src tests loom_tests README.md; do ln -s "$root/$name" "$scratch/package/$name"; done
-    cp Cargo.lock "$scratch/package/"
-    awk '/^\[/ { left_out = /^\[(\[bench\]\]|dev-dependencies\]|profile\.(release|bench)|target\.)/ }
-        /^(default-)?members = / { next }
-        !left_out' Cargo.toml >"$scratch/package/Cargo.toml"
 }
 
 # musl has no unwinder: gcc's serves. It asks the C library where an object lies, and is content with no answer.
@@ -64,9 +53,7 @@ make_package
 make_unwinder
 make_linker
 
-# Debian's, which comes with the sources of its standard library; to compile that, the stable compiler wants this word.
-export PATH=/usr/bin:$PATH RUSTC_BOOTSTRAP=1
-unset RUSTUP_TOOLCHAIN
+use_debian_rust
 i686=/usr/i686-linux-gnu/lib
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_LINKER=$scratch/musl/linker
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_MUSL_RUSTFLAGS="-Clink-self-contained=no -L$scratch/musl"

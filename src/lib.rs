@@ -52,9 +52,10 @@
 //!
 //! # Platforms
 //! Linux with glibc or musl, from Rust 1.95 on. x86-64 is tested with every change, x86-64 with musl and i686 by fewer
-//! tests; aarch64 was tried by hand. FreeBSD compiles and was never run; other systems are a compile error. A program for
-//! those, too, writes both the dependency (`[target.'cfg(target_os = "linux")'.dependencies]`) and the static
-//! (`#[cfg(target_os = "linux")]`) for Linux only. Programs in C and C++ use the library of the package `magalloc-capi`.
+//! tests; aarch64 was tried by hand. Windows on x86-64, with MinGW, is tested under wine, and was not run on Windows itself.
+//! FreeBSD compiles and was never run; other systems are a compile error. A program for those, too, writes both the
+//! dependency (`[target.'cfg(target_os = "linux")'.dependencies]`) and the static (`#[cfg(target_os = "linux")]`) for Linux
+//! only. Programs in C and C++ use the library of the package `magalloc-capi`.
 //!
 //! # Features
 //! - `initial-exec`: thread-local data by the initial-exec model, and no std. For libraries that are loaded at a program's

@@ -7,7 +7,7 @@
 //!               an emulator has no more to look at. The kernel maps downwards from where a first small mapping goes;
 //!               places lie below that, each below the last, and are filled upwards, so that both sides share what lies
 //!               between. Where the kernel maps upwards and begins low (valgrind, qemu-user), they lie above instead.
-//!               Whether a place is free shows when it is committed
+//!               Whether a place is free shows when it is committed. A platform that holds places chooses them itself
 //! # Ballast     that first mapping stays, and goes when the kernel refuses memory: where address space is limited, a heap
 //!               that has taken all of it leaves the program enough for a thread. The heap grows on with a new one only
 //! # Not here    the calls themselves (see `sys`), when to make them (see `depot`, `meta`)

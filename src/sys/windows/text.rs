@@ -34,7 +34,7 @@ mod tests {
         let mut bytes = [0; 40];
         assert_eq!(to_utf8(wide[..end].iter().copied(), &mut bytes), text.as_bytes());
         // The last letter takes four bytes, of which three are there.
-        let mut short = [0; 15];
+        let mut short = [0; 14];
         assert_eq!(short.len() + 1, text.len());
         assert_eq!(to_utf8(wide[..end].iter().copied(), &mut short), "C:\\Gr\u{fc}\u{df}e ".as_bytes());
         assert!(!to_utf16(text.as_bytes(), &mut [0; 5]));

@@ -4,9 +4,10 @@ use super::last_error::KeepLastError;
 use crate::sync::AtomicU32;
 use crate::sys::ThreadBody;
 use core::ffi::c_void;
-use windows_sys::Win32::Foundation::{CloseHandle, ERROR_INVALID_PARAMETER, GetLastError, HANDLE, HMODULE, WAIT_OBJECT_0};
+use windows_sys::Win32::Foundation::{FreeLibrary, CloseHandle, ERROR_INVALID_PARAMETER, GetLastError, HANDLE, HMODULE, WAIT_OBJECT_0};
 use windows_sys::Win32::System::LibraryLoader::{
-    FreeLibraryAndExitThread, GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GetModuleHandleExW,
+    FreeLibraryAndExitThread, GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+    GetModuleHandleExW,
 };
 use windows_sys::Win32::System::Threading::{
     CreateThread, GetCurrentThreadId, GetProcessIdOfThread, GetThreadId, INFINITE, OpenThread,
@@ -54,25 +55,36 @@ const STACK_BYTES: usize = 1 << 20;
 /// The kernel makes it; it waits for the loader's lock at its beginning and its end, its maker does not.
 pub fn spawn<B: ThreadBody>(argument: usize) -> Option<usize> {
     let _error = KeepLastError::new();
+    // Not unloaded before the thread has ended: who unloads a library has a lock that a thread's end waits for.
+    let module = module(body::<B>, 0)?;
     let argument = core::ptr::without_provenance(argument);
     let (null, flags) = (core::ptr::null(), STACK_SIZE_PARAM_IS_A_RESERVATION);
     // SAFETY: all arguments are valid; the thread's number is not asked for.
     let handle = unsafe { CreateThread(null, STACK_BYTES, Some(body::<B>), argument, flags, core::ptr::null_mut()) };
-    (!handle.is_null()).then(|| handle.expose_provenance())
+    if handle.is_null() {
+        // SAFETY: counted above.
+        unsafe { FreeLibrary(module) };
+        return None;
+    }
+    Some(handle.expose_provenance())
 }
 
 unsafe extern "system" fn body<B: ThreadBody>(argument: *mut c_void) -> u32 {
-    let mut module: HMODULE = core::ptr::null_mut();
-    let here = body::<B> as *const () as *const u16;
-    // A library is not unloaded while this runs in it.
-    // SAFETY: with that flag, an address in the module stands for its name; `module` is valid.
-    unsafe { GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, here, &raw mut module) };
     B::run(argument.addr());
-    if !module.is_null() {
-        // SAFETY: counted above; does not return.
+    if let Some(module) = module(body::<B>, GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT) {
+        // SAFETY: `spawn` has counted it; does not return.
         unsafe { FreeLibraryAndExitThread(module, 0) };
     }
     0
+}
+
+/// The program or library that a function is in, counted as in use unless `flags` say otherwise.
+fn module(function: unsafe extern "system" fn(*mut c_void) -> u32, flags: u32) -> Option<HMODULE> {
+    let (address, mut module) = (function as *const u16, core::ptr::null_mut());
+    // SAFETY: with that flag, an address in the module stands for its name; `module` is valid.
+    let is_found =
+        unsafe { GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | flags, address, &raw mut module) != 0 };
+    is_found.then_some(module)
 }
 
 /// Waits for the end of a thread that `spawn` has started; once for each. Not for the calling thread itself, which may be
