@@ -201,9 +201,9 @@ fn end_as_windows_does() -> ! {
         let directory = image.add(headers.add(4 + 20 + 112 + 9 * 8).cast::<u32>().read() as usize);
         let mut next =
             directory.cast::<*const Option<unsafe extern "system" fn(*mut u8, u32, *mut u8)>>().add(3).read();
-        // DLL_PROCESS_DETACH is 0; not null: it is not unloaded.
+        // DLL_PROCESS_DETACH is 0.
         while let Some(callback) = next.read() {
-            callback(image, 0, image);
+            callback(image, 0, std::ptr::null_mut());
             next = next.add(1);
         }
     }

@@ -12,7 +12,7 @@
 use crate::sync::{AtomicU8, Ordering};
 use crate::sys::ProcessEnd;
 use core::ffi::c_void;
-use windows_sys::Win32::System::LibraryLoader::GetModuleHandleW;
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleA, GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::SystemServices::{DLL_PROCESS_ATTACH, DLL_PROCESS_DETACH};
 
 /// What ends, as the loader has told.
@@ -33,9 +33,9 @@ macro_rules! at_begin_and_end {
         unsafe extern "system" fn at_begin_and_end(
             module: *mut core::ffi::c_void,
             reason: u32,
-            reserved: *mut core::ffi::c_void,
+            _reserved: *mut core::ffi::c_void,
         ) {
-            $crate::sys::loader_called(module, reason, reserved, $begin, $end);
+            $crate::sys::loader_called(module, reason, $begin, $end);
         }
 
         #[used]
@@ -49,24 +49,36 @@ pub(crate) use at_begin_and_end;
 
 /// From the callback that `at_begin_and_end!` makes.
 #[cfg(not(loom))]
-pub fn loader_called(module: *mut c_void, reason: u32, reserved: *mut c_void, begin: fn(), end: fn()) {
+pub fn loader_called(module: *mut c_void, reason: u32, begin: fn(), end: fn()) {
     if reason == DLL_PROCESS_ATTACH {
         begin();
     } else if reason == DLL_PROCESS_DETACH {
         // SAFETY: no conditions; without a name, it is the program's.
         let is_program = module == unsafe { GetModuleHandleW(core::ptr::null()) };
-        // "DllMain": null where the library is unloaded.
         let ending = if is_program {
             PROGRAM
-        } else if reserved.is_null() {
-            LIBRARY
-        } else {
+        } else if process_ends() {
             PROCESS
+        } else {
+            LIBRARY
         };
         // ordering: Relaxed, here and below: this thread alone reads it.
         ENDING.store(ending, Ordering::Relaxed);
         end();
     }
+}
+
+/// Does the process end, and not this library alone? `DllMain` is told, callbacks are not. `true` also where it is not known.
+#[cfg(not(loom))]
+fn process_ends() -> bool {
+    // SAFETY: the name ends with a zero. That library is always there.
+    let library = unsafe { GetModuleHandleA(c"ntdll.dll".as_ptr().cast()) };
+    // SAFETY: likewise.
+    let Some(function) = (unsafe { GetProcAddress(library, c"RtlDllShutdownInProgress".as_ptr().cast()) }) else {
+        return true;
+    };
+    // SAFETY: no conditions. Its answer is a byte.
+    unsafe { function() as u8 != 0 }
 }
 
 /// From `$end` of `at_begin_and_end`: calls `E::end_of_process` at once.
