@@ -4,7 +4,7 @@ set -euo pipefail
 source "$(dirname "$0")/packages.sh"
 
 packages=()
-for tool in cc:gcc c++:g++ objdump:binutils pkg-config:pkg-config strace:strace valgrind:valgrind; do
+for tool in cc:gcc c++:g++ objdump:binutils pkg-config:pkg-config strace:strace valgrind:valgrind promtool:prometheus; do
     command -v "${tool%%:*}" >/dev/null || packages+=("${tool##*:}")
 done
 if ((${#packages[@]} == 0)); then

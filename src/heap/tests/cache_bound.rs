@@ -191,8 +191,8 @@ fn the_stash_serves_misses_but_every_eighth_which_does_the_rest() {
     // So many that fills show what is missing, and the stash grows.
     (0..8).for_each(|_| burst(&heap, &cached, class, 4000));
     let (mut taken, mut at_once, mut most) = (Vec::new(), 0, 0);
-    let before = cached.cache.counts();
-    while taken.len() * 64 < before.cached_bytes {
+    let (before, cached_bytes) = (cached.cache.counts(), cached.cache.cached_bytes());
+    while taken.len() * 64 < cached_bytes {
         let popped = cached.pop(class);
         let stashed = if popped.is_null() { cached.allocate_stashed(class) } else { popped };
         if popped.is_null() {

@@ -10,6 +10,11 @@ pub fn around_forks<F: AroundFork>() -> bool {
     false
 }
 
+/// Does `work`. No handler interrupts a thread here.
+pub fn without_signals<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
 /// A value. No child has a copy of it.
 #[derive(Debug)]
 pub struct Wiped<T>(T);
