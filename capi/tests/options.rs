@@ -23,6 +23,8 @@ const VALUES: &[(&str, &str, &str)] = &[
     ("STATS_ON_SIGTERM", "1", "2"),
     ("FOREIGN", "ignore", "Ignore"),
     ("DISABLE", "1", "maybe"),
+    ("CHECK_FREES", "1", "all"),
+    ("COUNTING", "1", "on!"),
     ("CHILDREN", "0", "none"),
     ("KEEP_DEEPBIND", "1", "deep"),
 ];
