@@ -12,7 +12,7 @@
 //! ```
 
 #[cfg(not(target_os = "linux"))]
-compile_error!("magalloc runs on Linux so far");
+compile_error!("the program magalloc preloads libraries, as Linux has it");
 
 mod arguments;
 mod doctor;
