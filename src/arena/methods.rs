@@ -29,7 +29,8 @@ macro_rules! allocating_methods {
         /// The same as an owner: when it is dropped, the value's destructor runs. The memory stays.
         #[inline]
         pub fn alloc_box<T>(&self, value: T) -> Result<ArenaBox<$life, T>, AllocError> {
-            Ok(ArenaBox::new(self.alloc(core::mem::ManuallyDrop::new(value))?))
+            // Wrapped once there is a place: without memory the value is dropped.
+            Ok(ArenaBox::new(self.alloc_with(|| core::mem::ManuallyDrop::new(value))?))
         }
 
         /// A copy of a slice.

@@ -18,7 +18,8 @@ impl Arena {
     /// # Safety
     /// `piece` is of layout `old`, and its owner gives it up for the result.
     pub(crate) unsafe fn resize(&self, piece: NonNull<u8>, old: Layout, new: Layout) -> Result<NonNull<u8>, AllocError> {
-        let is_newest = piece == self.top.get();
+        let top = self.top.get();
+        let is_newest = piece == top;
         if !is_newest && fits(piece, old, new) {
             return Ok(piece);
         }
@@ -26,7 +27,7 @@ impl Arena {
         unsafe { self.give(piece, old) };
         let moved = self.bump(new).inspect_err(|_| {
             if is_newest {
-                self.top.set(piece);
+                self.top.set(top);
             }
         })?;
         // SAFETY: both have as many bytes. They overlap where the piece was the newest.
@@ -40,9 +41,11 @@ impl Arena {
     /// `piece` is of that layout, and nobody uses it any more.
     #[inline]
     pub(crate) unsafe fn give(&self, piece: NonNull<u8>, layout: Layout) {
-        if piece == self.top.get() {
+        let top = self.top.get();
+        if piece == top {
+            // By the arena's own pointer: the owner's may be good for the piece alone, as from a reference.
             // SAFETY: the piece ends in the chunk, or at its end.
-            self.top.set(unsafe { piece.byte_add(layout.size()) });
+            self.top.set(unsafe { top.byte_add(layout.size()) });
         }
     }
 }
