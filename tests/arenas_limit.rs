@@ -4,6 +4,7 @@
 use magalloc::{AllocError, Arena, Magalloc, Pool, SharedArena, stats};
 use process::{command, run, say};
 
+use std::rc::Rc;
 mod process;
 
 const LIMIT: usize = 48 << 20;
@@ -45,12 +46,18 @@ fn options() {
 /// Fills until there is no memory, with each kind; the next one has as much.
 fn limit() {
     const ROUNDS: usize = 20;
+    // Now: there is no memory for it later.
+    let counted = Rc::new(());
     for round in 0..ROUNDS {
         let size = [100, 3_000, 40_000, 600_000][round % 4];
         let arena = Arena::new();
         fill(|| arena.alloc_slice_fill_with(size, |_| 1_u8).map(|_| size));
         let more = arena.alloc_slice_fill_with(LIMIT, |_| 1_u8);
         assert_eq!(more.map(|_| ()), Err(AllocError));
+        if size == 100 {
+            let refused = arena.alloc_box((Rc::clone(&counted), [1_u8; 4_096])).is_err();
+            assert!(refused && Rc::strong_count(&counted) == 1, "what is refused is dropped");
+        }
         drop(arena);
         let shared = SharedArena::new();
         fill(|| shared.alloc_slice_fill_with(size, |_| 1_u8).map(|_| size));

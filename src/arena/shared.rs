@@ -114,8 +114,8 @@ impl SharedArena {
 
     allocating_methods!('_, "arena");
 
-    /// Takes back all that was given out. The newest chunk, which is the largest, stays for what comes; the others go back to
-    /// the heap.
+    /// Takes back all that was given out. The newest chunk stays for what comes; the others go back to the heap. It is the
+    /// largest, unless [`with_capacity`](Self::with_capacity) made a larger one that was not enough.
     pub fn reset(&mut self) {
         self.free_large();
         if let Some(mut newest) = self.chunks.newest() {
