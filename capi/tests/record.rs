@@ -7,10 +7,10 @@ mod common;
 
 /// Names of the figures, in their order.
 #[rustfmt::skip]
-const FIGURES: [&str; 19] = [
-    "mapped", "committed", "live", "cached", "free", "dirty", "unusable", "metadata", "resident", "held", "held_peak",
-    "slabs", "large_blocks", "threads", "refills", "flushes", "os_calls", "purges",
-    "disabled",
+const FIGURES: [&str; 25] = [
+    "live", "cached", "free", "dirty", "unusable", "metadata", "resident", "held", "held_peak", "committed", "mapped",
+    "large", "large_blocks", "slabs", "free_blocks", "threads", "allocations", "slow_calls", "refills", "flushes",
+    "steals", "os_calls", "purges", "purged", "disabled",
 ];
 
 /// A record as its readers see it.
