@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! # Errors      another `Magalloc` comes too late: one line on standard error names the options that it has for nothing
-//! # States      Unset -> Builder -> Reading (first, or again) -> Final. The first call of the process brings its `Magalloc`'s options; the
-//!               environment is read on top of them, at once or, where the C library has not begun yet, at the first
-//!               later occasion.
+//! # States      Unset -> Builder -> Reading (first, or again) -> Final. The first call of the process brings its
+//!               `Magalloc`'s options; the environment is read on top of them, at once or, where the C library has not
+//!               begun yet, at the first later occasion.
 //! # Progress    one thread reads; others go on meanwhile with what holds so far. A mode that the options turn on reaches
 //!               them (see `local::switch`).
 //! # Fork        a child whose parent's other thread was reading reads itself

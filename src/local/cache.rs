@@ -8,7 +8,8 @@
 //!               all classes together stay within `Options::cache_bytes_max`, and those of all caches within a bound of
 //!               their own (see `sizing`)
 //! # Invariants  I1: only the thread that has the cache's number writes it, but for the stash; others read it for
-//!                   statistics, and to see whether a class is idle, so all of it is Relaxed atomics, which cost what plain memory costs.
+//!                   statistics, and to see whether a class is idle, so all of it is Relaxed atomics, which cost what
+//!                   plain memory costs.
 //!               I2: `top` points behind the newest block of a magazine whose slot before the first is null, or
 //!                   into the dummy magazine, which looks empty to malloc and full to free.
 //!               I3: while `busy` names a class, that class may be in a state that no other thread could take over, as

@@ -92,9 +92,10 @@ impl<T> Reach<T> {
         self.view.store(view.cast_mut(), Ordering::Release);
     }
 
-    /// Nobody is reached from now on.
+    /// Nobody is reached from now on: for its thread, or for who takes over what a vanished thread had.
     pub fn close(&self) {
-        // ordering: Relaxed; END, by the fence of `detach`.
+        // ordering: Relaxed; END, by the fence of `detach`. A vanished thread waits for nobody; the next one to open it closes
+        // it first, before the process that it writes by Release.
         self.view.store(core::ptr::null_mut(), Ordering::Relaxed);
     }
 

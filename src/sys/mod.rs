@@ -24,6 +24,8 @@ mod pages;
 #[cfg(unix)]
 mod posix;
 pub mod processor;
+#[cfg(not(target_os = "linux"))]
+mod unknown_loader;
 
 #[cfg(target_os = "freebsd")]
 mod freebsd;

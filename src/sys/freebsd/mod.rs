@@ -9,7 +9,8 @@ mod process;
 mod threads;
 
 pub use super::posix::*;
-pub use end::{Loader, Unloading, arrange_release, other_threads};
+pub use super::unknown_loader::Loader;
+pub use end::{Unloading, arrange_release, other_threads};
 pub use pages::SystemPages;
 pub(in crate::sys) use pages::{NEW, wipe_in_children};
 pub use process::{errno_location, has_more_rights, program_path};

@@ -42,6 +42,7 @@ pub use report::{fatal, line};
 pub use system_malloc::SystemMalloc;
 pub use thread_end::ThreadEnd;
 pub use threads::{is_alive, is_as_known, join, name_thread, spawn, thread_id, wait, wait_briefly, wake};
-pub use without::{Loader, Wiped, around_forks, without_signals};
+pub use super::unknown_loader::Loader;
+pub use without::{Wiped, around_forks, without_signals};
 #[cfg(not(loom))]
 pub use without::{after_all, before_termination};

@@ -45,23 +45,3 @@ pub fn before_termination<T: Termination>() {
 
 /// As little.
 pub fn after_all<T: Termination>() {}
-
-/// The loader's code, for the C library only, which there is none of here.
-#[derive(Debug)]
-pub struct Loader(());
-
-impl Loader {
-    /// Not looked for.
-    #[cfg(not(loom))]
-    pub const fn new() -> Self {
-        Self(())
-    }
-
-    /// Does not find it.
-    pub fn find(&self) {}
-
-    /// Is `address` surely not in the loader's code? Not that it was known.
-    pub fn is_outside(&self, _address: usize) -> bool {
-        false
-    }
-}
